@@ -1,0 +1,58 @@
+"""The command line: one file per noun, each parses, calls the library and prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import cfcd
+from cfcd.cli.output import guarded
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    # Plain help: rich markup costs half of the start-up time and breaks the example blocks.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cfcd {cfcd.__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; works after a command too.")] = False,
+) -> None:
+    """Find this very building, product or artwork in a large image collection.
+
+    \b
+    cfcd check photos/                                  what is wrong with my pictures?
+    cfcd index photos/ --out gallery/                   make them searchable; run again to update
+    cfcd search gallery/ query.jpg --grid results.html  look at the matches
+    cfcd evaluate photos/                               how good is it on my labels?
+    """
+
+
+def _register() -> None:
+    from cfcd.cli.check import check
+
+    for command in (check,):
+        app.command()(command)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    _register()
+    run_arguments = [argument for argument in arguments if argument != "--debug"]
+    sys.exit(guarded(lambda: app(args=run_arguments, prog_name="cfcd"), debug))

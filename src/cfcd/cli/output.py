@@ -1,0 +1,80 @@
+"""What every command prints: results on stdout, chatter and progress on stderr, errors in two sentences."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from cfcd.errors import CfcdError
+
+Advance = Callable[[int, int], None]
+
+
+def emit(json_value: Any, text: str, as_json: bool) -> None:
+    """Print a result to stdout: one JSON document when `as_json`, otherwise the text."""
+    print(json.dumps(json_value, indent=2, default=str) if as_json else text)  # noqa: T201
+
+
+def note(text: str) -> None:
+    """Print a line of chatter to stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Advance]:
+    """Show a bar with an estimate of the time left on stderr; stay quiet when stderr is not a terminal.
+
+    Yields:
+        A function to call with (done, total).
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def guarded(run: Callable[[], None], debug: bool) -> int:
+    """Run a command and turn what it raises into an exit code: 2 usage, 1 data, 130 interrupted.
+
+    Args:
+        run: The command line application.
+        debug: Print the traceback as well.
+    """
+    try:
+        run()
+    except CfcdError as error:
+        if debug:
+            traceback.print_exc()
+        note(f"error: {error.what}\n  {error.mend}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        note("\ninterrupted: what is done is kept, the same command goes on from there.")
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) left early; keep Python from complaining again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        note(f"error: this should not happen: {type(error).__name__}: {error}")
+        note("  Run the command with --debug and report what it prints.")
+        return 1
+    return 0
