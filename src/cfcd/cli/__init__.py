@@ -30,7 +30,9 @@ def _options(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; works after a command too.")] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; works after a command too.")
+    ] = False,
 ) -> None:
     """Find this very building, product or artwork in a large image collection.
 

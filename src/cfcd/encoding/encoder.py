@@ -1,0 +1,231 @@
+"""The encoder: a model made ready to turn pictures into descriptors on a device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from cfcd.encoding.preprocess import to_pixels, wanted_long_side
+from cfcd.encoding.runtimes import PRECISIONS, Runtime, choose_runtime
+from cfcd.errors import PictureError, UsageError
+from cfcd.model import ModelFolder, find_model
+from cfcd.pictures import PictureLimits, PictureSource, load_picture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cfcd.catalog import Box
+
+# Pictures that are decoded while the ones before them are on the device; enough to sort by shape.
+_LOOKAHEAD = 32
+
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read: limits, and whether a truncated file is decoded as far as it goes."""
+
+    allow_truncated: bool = False
+    limits: PictureLimits = field(default_factory=PictureLimits)
+
+
+class Encoder:
+    """Turn pictures into unit descriptors with one model on one device.
+
+    The network is loaded on first use, so that making an encoder and asking for its identity is cheap.
+
+    Args:
+        model: The model folder.
+        device: "auto", "cpu" (OpenVINO), "torch-cpu", "cuda" or "cuda:N".
+        precision: "auto" (bf16 where the device has it), "bf16" or "fp32".
+        reading: How pictures are read.
+    """
+
+    def __init__(
+        self,
+        model: ModelFolder,
+        device: str = "auto",
+        precision: str = "auto",
+        reading: Reading | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UsageError(
+                f"The precision {precision!r} is unknown.", f"Use one of {', '.join(PRECISIONS)}."
+            )
+        self.model = model
+        self.reading = reading or Reading()
+        self._device = device
+        self._precision = precision
+
+    @property
+    def identity(self) -> str:
+        """Give the model's identity: a hash over weights and preprocessing."""
+        return self.model.identity
+
+    @property
+    def dim(self) -> int:
+        """Give the number of components of a descriptor."""
+        return self.model.dim
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """Load the network on its device."""
+        return choose_runtime(self.model, self._device, self._precision)
+
+    def encode(
+        self, pictures: PictureSource | Sequence[PictureSource], *, box: Box | None = None
+    ) -> NDArray[np.float32]:
+        """Encode one picture or many.
+
+        Args:
+            pictures: A path, bytes, an open file, a Pillow image, an (H, W[, C]) array, a list of
+                these, or an (N, H, W, C) array.
+            box: (x1, y1, x2, y2) in pixels of the upright picture: encode that part only, of every picture.
+
+        Returns:
+            (N, D) float32, unit rows; N is 1 for one picture.
+
+        Raises:
+            PictureError: A picture cannot be read.
+        """
+        sources = _as_list(pictures)
+        out = np.zeros((len(sources), self.dim), np.float32)
+        jobs = ((row, source) for row, source in enumerate(sources))
+        for (row, _), result in self.stream(jobs, lambda job: self._load(job[1], box)):
+            if isinstance(result, PictureError):
+                raise result
+            out[row] = result
+        return out
+
+    def stream(
+        self, jobs: Iterable[Job], load: Callable[[Job], Image.Image]
+    ) -> Iterator[tuple[Job, NDArray[np.float32] | PictureError]]:
+        """Encode any number of pictures in bounded memory, decoding while the network runs.
+
+        Args:
+            jobs: Anything that `load` can turn into a picture.
+            load: Gives the RGB picture of a job; runs in several threads.
+
+        Yields:
+            (job, (D,) float32 unit descriptor or the error of that picture), in the order of `jobs`.
+        """
+        runtime = self.runtime
+        jobs = iter(jobs)
+
+        def prepare(job: Job) -> _Pending[Job]:
+            try:
+                picture = load(job)
+            except PictureError as error:
+                return _Pending(job, error=error)
+            preprocessing = self.model.config.preprocessing
+            return _Pending(job, [to_pixels(picture, preprocessing, scale) for scale in preprocessing.scales])
+
+        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+
+            def ahead() -> list[Future[_Pending[Job]]]:
+                return [pool.submit(prepare, job) for job in islice(jobs, _LOOKAHEAD)]
+
+            on_device: list[_Pending[Job]] = []
+            decoding = ahead()
+            try:
+                while decoding:
+                    following = ahead()
+                    started = [future.result() for future in decoding]
+                    _start(runtime, started)
+                    # The pictures before these ran meanwhile: the device never waits for the caller.
+                    yield from map(_finished, on_device)
+                    on_device, decoding = started, following
+                yield from map(_finished, on_device)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, source: PictureSource, box: Box | None) -> Image.Image:
+        return load_picture(
+            source,
+            box=box,
+            long_side=wanted_long_side(self.model.config.preprocessing),
+            allow_truncated=self.reading.allow_truncated,
+            limits=self.reading.limits,
+        )
+
+
+@dataclass
+class _Pending(Generic[Job]):
+    """A picture on its way: pixels per scale, then its row in the batch each scale went with."""
+
+    job: Job
+    pixels: list[NDArray[np.uint8]] = field(default_factory=list)
+    error: PictureError | None = None
+    rows: list[tuple[Future[NDArray[np.float32]], int]] = field(default_factory=list)
+
+
+def _start(runtime: Runtime, pictures: list[_Pending[Job]]) -> None:
+    """Submit every scale of every picture, equal shapes together: changing shape costs the device time."""
+    entries = [(pixels, picture) for picture in pictures for pixels in picture.pixels]
+    entries.sort(key=lambda entry: entry[0].shape)
+    for _, same in groupby(entries, key=lambda entry: entry[0].shape):
+        while part := list(islice(same, runtime.batch)):
+            stack = part[0][0][None] if len(part) == 1 else np.stack([pixels for pixels, _ in part])
+            running = runtime.submit(stack)
+            for row, (_, picture) in enumerate(part):
+                picture.rows.append((running, row))
+    for picture in pictures:
+        picture.pixels.clear()
+
+
+def _finished(picture: _Pending[Job]) -> tuple[Job, NDArray[np.float32] | PictureError]:
+    """Wait for every scale; the descriptor is their normalised mean (METHOD section 6)."""
+    if picture.error is not None:
+        return picture.job, picture.error
+    scales = [running.result()[row] for running, row in picture.rows]
+    if len(scales) == 1:
+        return picture.job, scales[0]
+    mean = np.mean(scales, axis=0, dtype=np.float32)
+    return picture.job, mean / np.linalg.norm(mean)
+
+
+def _as_list(pictures: PictureSource | Sequence[PictureSource]) -> list[PictureSource]:
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
+        return list(pictures)
+    if isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes):
+        return list(pictures)
+    return [pictures]
+
+
+def load_model(
+    model: str | Path | ModelFolder = "imagenet-lite0",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    long_side: int | None = None,
+    scales: Sequence[float] | None = None,
+) -> Encoder:
+    """Load a model, ready to encode.
+
+    Args:
+        model: A built-in name ("imagenet-lite0") or a model folder.
+        device: "auto", "cpu", "torch-cpu", "cuda" or "cuda:N".
+        precision: "auto", "bf16" or "fp32".
+        long_side: Limit of the long side in pixels, instead of the model's own.
+        scales: Scales whose descriptors are averaged, instead of the model's own.
+
+    Raises:
+        ModelError: The model cannot be found or read.
+        UsageError: An option is out of range.
+    """
+    folder = model if isinstance(model, ModelFolder) else find_model(model)
+    if long_side is not None:
+        folder = folder.with_preprocessing(long_side=long_side)
+    if scales is not None:
+        folder = folder.with_preprocessing(scales=tuple(scales))
+    return Encoder(folder, device, precision)

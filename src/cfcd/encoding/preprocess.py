@@ -1,0 +1,68 @@
+"""RGB picture -> the pixel arrays a network wants: sizes, scales and the resize filter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cfcd.model.config import Preprocessing
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def target_size(width: int, height: int, preprocessing: Preprocessing, scale: float) -> tuple[int, int]:
+    """Compute the size a picture is resized to before the network.
+
+    The long side limit only shrinks; both sides are then rounded to the nearest multiple that the
+    network was trained for, at least one multiple.
+
+    Args:
+        width: Pixels.
+        height: Pixels.
+        preprocessing: The model's preprocessing.
+        scale: Factor on the size after the long side limit.
+
+    Returns:
+        (width, height) in pixels.
+    """
+    limit = preprocessing.long_side
+    ratio = scale * (min(1.0, limit / max(width, height)) if limit else 1.0)
+    step = preprocessing.side_multiple
+
+    def fit(side: int) -> int:
+        return max(1, round(side * ratio / step)) * step
+
+    return fit(width), fit(height)
+
+
+def wanted_long_side(preprocessing: Preprocessing) -> int | None:
+    """Compute the longest side (pixels) any scale needs, None for the original size."""
+    limit = preprocessing.long_side
+    return None if limit is None else round(limit * max(preprocessing.scales))
+
+
+def to_pixels(picture: Image.Image, preprocessing: Preprocessing, scale: float) -> NDArray[np.uint8]:
+    """Resize an RGB picture for one scale.
+
+    Args:
+        picture: RGB; a JPEG decoded at a reduced size keeps its shape, so the target stays the same.
+        preprocessing: The model's preprocessing.
+        scale: Factor on the size after the long side limit.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    target = target_size(*picture.size, preprocessing, scale)
+    if target != picture.size:
+        picture = picture.resize(target, _FILTERS[preprocessing.resize])
+    return np.asarray(picture)

@@ -1,0 +1,6 @@
+"""Descriptors, items and a search index in one folder, bound to one model identity."""
+
+from cfcd.gallery.gallery import Gallery, Hit
+from cfcd.gallery.update import UpdateSummary
+
+__all__ = ["Gallery", "Hit", "UpdateSummary"]

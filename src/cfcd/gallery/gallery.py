@@ -1,0 +1,353 @@
+"""The gallery: a folder of descriptors, items and a search index, bound to one model identity."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cfcd.catalog import Catalog, Item
+from cfcd.encoding.encoder import Encoder, Reading
+from cfcd.encoding.shards import Encoded
+from cfcd.errors import GalleryError, IdentityMismatch, ModelError, UsageError
+from cfcd.gallery import store as store_room
+from cfcd.gallery.index import ExactIndex
+from cfcd.gallery.intake import CatalogIntake, EncodedIntake
+from cfcd.gallery.lock import only_writer
+from cfcd.gallery.store import Store, StoredItem
+from cfcd.gallery.update import UpdateSummary, update
+from cfcd.model import ModelFolder, find_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cfcd.catalog import Box
+    from cfcd.pictures import PictureSource
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One search result: rank from 1, the item's id, cosine score, and its catalog row.
+
+    `verdict` is match, maybe or none once the gallery is calibrated, and None before.
+    """
+
+    rank: int
+    id: str
+    score: float
+    verdict: str | None
+    item: Item
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the hit as plain data."""
+        return {
+            "rank": self.rank,
+            "id": self.id,
+            "score": round(self.score, 6),
+            "verdict": self.verdict,
+            "path": str(self.item.path),
+            "label": self.item.label,
+            "split": self.item.split,
+            "box": self.item.box,
+            "extra": dict(self.item.extra),
+        }
+
+
+class Gallery:
+    """Search, and change, the descriptors of a picture collection.
+
+    Searches always see one whole generation; a change by another process is noticed at the next search.
+
+    Args:
+        folder: A gallery folder (see `Gallery.create`).
+        encoder: Encodes queries; by default the model the gallery was made with.
+        device: Where the default encoder runs.
+        precision: "auto", "bf16" or "fp32" for the default encoder.
+        reading: How the default encoder reads pictures.
+
+    Raises:
+        GalleryError: The folder holds no gallery, or a damaged one.
+        IdentityMismatch: `encoder` has another identity than the gallery.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        encoder: Encoder | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        reading: Reading | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self._store = Store(self.folder)
+        self.identity = self._store.meta("identity")
+        self.model_label = self._store.meta("model")
+        self.dim = int(self._store.meta("dim"))
+        self._device, self._precision, self._reading = device, precision, reading
+        if encoder is not None:
+            self._check_identity(encoder.identity, encoder.model.label)
+            self.encoder = encoder
+
+    @classmethod
+    def create(cls, folder: str | Path, model: ModelFolder) -> None:
+        """Make an empty gallery for a model's descriptors.
+
+        Raises:
+            GalleryError: The folder holds something already.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise GalleryError(f"{folder} exists and is not empty.", "Give a new or empty folder.")
+        preprocessing = model.config.preprocessing
+        Store.create(
+            folder,
+            {
+                "identity": model.identity,
+                "model": model.label,
+                "model_reference": model.reference,
+                "dim": str(model.dim),
+                "long_side": json.dumps(preprocessing.long_side),
+                "scales": json.dumps(preprocessing.scales),
+            },
+        )
+
+    @staticmethod
+    def exists(folder: str | Path) -> bool:
+        """Tell whether a folder is a gallery."""
+        return (Path(folder) / store_room.FILE).is_file()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Load the model the gallery was made with.
+
+        Raises:
+            ModelError: It is not where it was.
+            IdentityMismatch: The model there has changed.
+        """
+        reference = self._store.meta("model_reference")
+        try:
+            model = find_model(reference)
+        except ModelError as error:
+            raise ModelError(
+                f"The model of {self.folder}, {self.model_label}, cannot be loaded: {error.what}",
+                "Name the folder it is in now with --model.",
+            ) from error
+        model = model.with_preprocessing(
+            long_side=json.loads(self._store.meta("long_side")),
+            scales=tuple(json.loads(self._store.meta("scales"))),
+        )
+        self._check_identity(model.identity, model.label)
+        return Encoder(model, self._device, self._precision, self._reading)
+
+    def _check_identity(self, identity: str, label: str) -> None:
+        if identity != self.identity:
+            raise IdentityMismatch(
+                f"{self.folder} holds descriptors of {self.model_label}, and {label} makes others.",
+                f"Use {self.model_label} with its options, or index into a new folder.",
+            )
+
+    def update(
+        self,
+        data: Catalog | Encoded,
+        *,
+        remove_missing: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> UpdateSummary:
+        """Bring the items that come from this catalog in line with it; items of other catalogs stay.
+
+        New and changed pictures are encoded, renamed ones keep their descriptors, what the catalog no
+        longer lists is removed. Finished batches survive whatever interrupts the update.
+
+        Args:
+            data: A catalog, or a folder encoded before.
+            remove_missing: False only adds and changes.
+            progress: Called with (done, total) pictures to encode.
+
+        Raises:
+            IdentityMismatch: `data` was encoded with another model.
+            GalleryError: Another process writes to the gallery now.
+        """
+        if isinstance(data, Encoded):
+            self._check_identity(data.identity, str(data.settings["model"]))
+            intake: CatalogIntake | EncodedIntake = EncodedIntake(data)
+            retry = True
+        else:
+            intake = CatalogIntake(data, self.encoder)
+            retry = self.encoder.reading.allow_truncated
+        with only_writer(self.folder):
+            writer = Store(self.folder, write=True)
+            try:
+                return update(
+                    writer, intake, remove_missing=remove_missing, retry_skipped=retry, progress=progress
+                )
+            finally:
+                self._save_index(writer)
+                writer.close()
+
+    def remove(self, ids: Iterable[str]) -> list[str]:
+        """Remove items by id.
+
+        Returns:
+            The ids that the gallery did not hold.
+        """
+        with only_writer(self.folder):
+            writer = Store(self.folder, write=True)
+            try:
+                found, unknown = [], []
+                for item_id in dict.fromkeys(ids):
+                    stored = writer.find(item_id)
+                    if stored is None:
+                        unknown.append(item_id)
+                    else:
+                        found.append(stored.number)
+                if found:
+                    with writer.changing() as generation:
+                        writer.remove(found, generation)
+                self._save_index(writer)
+                return unknown
+            finally:
+                writer.close()
+
+    def _save_index(self, store: Store) -> None:
+        index = ExactIndex.load(self.folder, self.dim)
+        with store.reading():
+            changed = index.catch_up(store)
+        if changed:
+            index.save(self.folder)
+
+    @cached_property
+    def _index(self) -> ExactIndex:
+        return ExactIndex.load(self.folder, self.dim)
+
+    def search(self, picture: PictureSource, k: int = 10, *, box: Box | None = None) -> list[Hit]:
+        """Find the items most like a picture, or like the part of it within a box.
+
+        Args:
+            picture: A path, bytes, an open file, a Pillow image or an (H, W, C) array.
+            k: At most this many hits.
+            box: (x1, y1, x2, y2) in pixels of the upright picture.
+
+        Raises:
+            PictureError: The picture cannot be read.
+        """
+        return self.search_vector(self.encoder.encode(picture, box=box)[0], k)
+
+    def search_id(self, item_id: str, k: int = 10) -> list[Hit]:
+        """Find the items most like an item of the gallery, which is left out itself.
+
+        Raises:
+            GalleryError: No item has this id.
+        """
+        with self._store.reading():
+            stored = self._store.find(item_id)
+            if stored is None:
+                raise GalleryError(
+                    f"{self.folder} holds no item {item_id!r}.",
+                    "cfcd info GALLERY --ids lists what it holds.",
+                )
+            return self._hits(self._store.descriptor(stored.number), k, without=stored.number)
+
+    def search_vector(self, vector: NDArray[np.float32], k: int = 10) -> list[Hit]:
+        """Find the items most like a descriptor, (D,) numbers of any length; it is normalised first.
+
+        Raises:
+            UsageError: The vector has another dimension, a value that is no number, or length zero.
+        """
+        vector = np.asarray(vector, np.float32)
+        if vector.shape != (self.dim,):
+            raise UsageError(
+                f"The query vector has shape {vector.shape}.", f"This gallery needs ({self.dim},) numbers."
+            )
+        length = float(np.linalg.norm(vector))
+        if not np.isfinite(length) or length == 0:
+            raise UsageError(
+                "The query vector is zero or not finite.", "Give a descriptor of this gallery's model."
+            )
+        with self._store.reading():
+            return self._hits(vector / length, k)
+
+    def _hits(self, vector: NDArray[np.float32], k: int, without: int | None = None) -> list[Hit]:
+        if k < 1:
+            raise UsageError(f"k is {k}.", "Ask for at least one hit.")
+        self._index.catch_up(self._store)
+        numbers, scores = self._index.search(vector[None], k + (without is not None))[0]
+        keep = numbers != without
+        numbers, scores = numbers[keep][:k], scores[keep][:k]
+        rows = self._store.by_number([int(number) for number in numbers])
+        return [
+            Hit(rank, rows[int(number)].item.id, float(score), None, rows[int(number)].item)
+            for rank, (number, score) in enumerate(zip(numbers, scores, strict=True), start=1)
+        ]
+
+    def items(self) -> list[StoredItem]:
+        """List all items in the order they were added."""
+        with self._store.reading():
+            return list(self._store.items())
+
+    def contents(self) -> tuple[Catalog, NDArray[np.float32]]:
+        """Give the whole gallery: its catalog and (N, D) float32 unit descriptors in the same order."""
+        with self._store.reading():
+            stored = list(self._store.items())
+            _, vectors = self._store.descriptors_above(0, self.dim)
+        items = [one.item for one in stored]
+        descriptors = vectors.astype(np.float32)
+        descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+        names = list(dict.fromkeys(name for item in items for name in item.extra))
+        catalog = Catalog(
+            source=self.folder.absolute(),
+            root=self.folder.absolute(),
+            kind="gallery",
+            ids=[item.id for item in items],
+            paths=[str(item.path) for item in items],
+            labels=[item.label for item in items],
+            splits=[item.split for item in items],
+            is_query=[item.is_query for item in items],
+            is_gallery=[item.is_gallery for item in items],
+            boxes=[item.box for item in items],
+            rows=[item.row for item in items],
+            extra={name: [item.extra.get(name) for item in items] for name in names},
+            problems=(),
+        )
+        return catalog, descriptors
+
+    def info(self) -> dict[str, Any]:
+        """Describe the gallery: counts, model, index, sources, bytes on disk."""
+        with self._store.reading():
+            return {
+                "kind": "gallery",
+                "folder": str(self.folder),
+                "items": len(self._store),
+                "labels": self._store.label_count(),
+                "model": self.model_label,
+                "identity": self.identity,
+                "dim": self.dim,
+                "long_side": json.loads(self._store.meta("long_side")),
+                "scales": json.loads(self._store.meta("scales")),
+                "index": ExactIndex.kind,
+                "generation": self._store.generation,
+                "sources": self._store.sources(),
+                "skipped": {key: row[3] for key, row in self._store.skipped().items()},
+                "bytes": sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file()),
+            }
