@@ -1,0 +1,133 @@
+"""ONNX export of the path from RGB bytes to unit descriptor, and the check that both compute the same."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cfcd.errors import MissingExtra, ModelError
+from cfcd.model.network import PixelsToDescriptor
+
+OPSET = 17
+PIXELS, DESCRIPTOR, LAST_MAP = "pixels", "descriptor", "last_map"
+PARITY = 0.999
+
+
+class _WithMap(nn.Module):
+    """Make the last map an output, so that the exporter names its tensor."""
+
+    def __init__(self, inner: PixelsToDescriptor) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.inner.with_map(pixels)
+
+
+def to_onnx(model: PixelsToDescriptor, *, half_weights: bool = False) -> bytes:
+    """Export to ONNX: input "pixels" (N, H, W, 3) uint8, output "descriptor" (N, D) float32.
+
+    The tensor of the last map is named "last_map", so that a reader can add it as an output.
+
+    Args:
+        model: In evaluation mode.
+        half_weights: Store large weights as float16; the graph still computes in float32.
+
+    Raises:
+        MissingExtra: onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        what = "Writing model.onnx needs the package onnx, which the light install leaves out."
+        raise MissingExtra(what, 'Install it with `pip install "cfcd[train]"`.') from error
+
+    buffer = io.BytesIO()
+    axes = {0: "n", 1: "height", 2: "width"}
+    example = torch.zeros((1, 192, 224, 3), dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.no_grad():
+        # The newer exporter needs another package and gives the same graph; tracing warns about shapes.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _WithMap(model).eval(),
+            (example,),
+            buffer,
+            input_names=[PIXELS],
+            output_names=[DESCRIPTOR, LAST_MAP],
+            dynamic_axes={PIXELS: axes, DESCRIPTOR: {0: "n"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    proto = onnx.load_from_string(buffer.getvalue())
+    graph = proto.graph
+    kept = [output for output in graph.output if output.name == DESCRIPTOR]
+    del graph.output[:]
+    graph.output.extend(kept)
+    if half_weights:
+        _halve(graph)
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString(deterministic=True)
+
+
+def _halve(graph: Any) -> None:
+    """Store every weight matrix as float16, with a cast back to float32 in front of its users."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        name = tensor.name
+        values = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(
+            helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT)
+        )
+    for number, node in enumerate(casts):
+        graph.node.insert(number, node)
+
+
+def probe_pictures() -> list[NDArray[np.uint8]]:
+    """Make (1, H, W, 3) pictures of two sizes, random and structured, to compare networks on."""
+    random = np.random.default_rng(0)
+    pictures = []
+    for height, width in ((192, 256), (320, 224)):
+        rows, columns = np.mgrid[:height, :width]
+        ramp = np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) % 256], -1)
+        board = ((rows // 24 + columns // 40) % 2 * 200 + 20)[..., None] * np.array([1.0, 0.6, 0.3])
+        noise = random.integers(0, 256, (height, width, 3))
+        pictures += [picture.astype(np.uint8)[None] for picture in (ramp, board, noise)]
+    return pictures
+
+
+def parity(model: PixelsToDescriptor, onnx_bytes: bytes) -> float:
+    """Compare OpenVINO on the exported file with torch, both in float32.
+
+    Returns:
+        The smallest cosine between their descriptors over `probe_pictures`.
+
+    Raises:
+        ModelError: It is below 0.999.
+    """
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(onnx_bytes), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    lowest = 1.0
+    for picture in probe_pictures():
+        with torch.no_grad():
+            expected = model(torch.from_numpy(picture)).double().numpy()[0]
+        found = compiled({PIXELS: picture})[0][0].astype(np.float64)
+        cosine = float(expected @ found / (np.linalg.norm(expected) * np.linalg.norm(found)))
+        # Not a number compares false, so it is caught here too.
+        if not cosine >= PARITY:
+            what = f"The exported model.onnx disagrees with the torch network: cosine {cosine:.6f}."
+            raise ModelError(what, "Report this backbone: its operations do not survive the export to ONNX.")
+        lowest = min(lowest, cosine)
+    return lowest
