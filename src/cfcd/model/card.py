@@ -28,6 +28,7 @@ def model_card(config: ModelConfig, cosine: float, sections: str = "", reference
     else:
         head = f"a linear layer to {network.whitening.dim} numbers"
         head += " with batch normalisation" if network.whitening.batchnorm else ""
+    reference = reference or f"path/to/{config.name}"
     rows = {
         "channel order": preprocessing.channel_order,
         "mean, 0..255": ", ".join(f"{value:g}" for value in preprocessing.mean),
@@ -45,8 +46,8 @@ def model_card(config: ModelConfig, cosine: float, sections: str = "", reference
         f" generalised mean over its last map ({network.channels} channels, p = {network.p:g}), {head}.",
         sections.strip(),
         "## Use",
-        f"```python\nimport cfcd\n\nmodel = cfcd.load_model("{reference or f'path/to/{config.name}'}")\n"
-        'descriptors = model.encode(["a.jpg", "b.jpg"])  # (2, ' + f"{network.dim}) float32, unit rows\n```",
+        f'```python\nimport cfcd\n\nmodel = cfcd.load_model("{reference}")\n'
+        f'descriptors = model.encode(["a.jpg", "b.jpg"])  # (2, {network.dim}) float32, unit rows\n```',
         f"`model.onnx` takes RGB bytes (N, H, W, 3) uint8 as `pixels`, of sides as below, and gives"
         f" `descriptor` (N, {network.dim}) float32, unit rows. OpenVINO on it against the torch network,"
         f" both fp32, over six probe pictures: smallest cosine {cosine:.6f}.",
