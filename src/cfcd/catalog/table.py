@@ -88,6 +88,30 @@ class Catalog:
                     "Give every column one value per image, or None for the whole column.",
                 )
 
+    @classmethod
+    def from_items(cls, items: Sequence[Item], *, source: Path, root: Path, kind: str) -> Catalog:
+        """Make a catalog of rows at hand; a column in which no row has a value is left out."""
+
+        def column(name: str) -> list[Any] | None:
+            values = [getattr(item, name) for item in items]
+            return None if all(value is None for value in values) else values
+
+        names = dict.fromkeys(name for item in items for name in item.extra)
+        return cls(
+            source=source,
+            root=root,
+            kind=kind,
+            ids=[item.id for item in items],
+            paths=[str(item.path) for item in items],
+            labels=column("label"),
+            splits=column("split"),
+            is_query=column("is_query"),
+            is_gallery=column("is_gallery"),
+            boxes=column("box"),
+            rows=column("row"),
+            extra={name: [item.extra.get(name) for item in items] for name in names},
+        )
+
     def _columns(self) -> Iterator[tuple[str, Sequence[Any]]]:
         for spec in fields(self)[3:-2]:
             column = getattr(self, spec.name)
