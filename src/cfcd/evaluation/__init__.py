@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     from cfcd.evaluation.folder import ClassResult, FolderReport, QueryResult, evaluate_descriptors
     from cfcd.evaluation.grid import GridCell, GridRow, write_grid_html, write_grid_png
     from cfcd.evaluation.metrics import average_precision, average_precision_at_r
+    from cfcd.evaluation.run import Evaluation, evaluate
 
 _HOMES = {
+    "Evaluation": "cfcd.evaluation.run",
+    "evaluate": "cfcd.evaluation.run",
     "ClassResult": "cfcd.evaluation.folder",
     "FolderReport": "cfcd.evaluation.folder",
     "GridCell": "cfcd.evaluation.grid",
@@ -24,6 +27,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Evaluation",
     "ClassResult",
     "FolderReport",
     "GridCell",
@@ -31,6 +35,7 @@ __all__ = [
     "QueryResult",
     "average_precision",
     "average_precision_at_r",
+    "evaluate",
     "evaluate_descriptors",
     "write_grid_html",
     "write_grid_png",

@@ -1,0 +1,138 @@
+"""Evaluate a collection from its pictures, an encoded folder or a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cfcd.catalog import Catalog, Item, read_catalog
+from cfcd.encoding.bulk import encode_catalog, encode_items
+from cfcd.encoding.encoder import Encoder, load_model
+from cfcd.encoding.shards import Encoded, is_encoded, read_encoded
+from cfcd.errors import EvaluationError, PictureError, UsageError
+from cfcd.evaluation.folder import evaluate_descriptors
+from cfcd.evaluation.report import FolderReport
+from cfcd.gallery import Gallery
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report with what it was made from: the rows that count, the model, what was skipped."""
+
+    report: FolderReport
+    catalog: Catalog
+    model: str
+    skipped: tuple[tuple[Item, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report, the model and the skipped pictures as plain data."""
+        skipped = [{"id": item.id, "path": str(item.path), "reason": reason} for item, reason in self.skipped]
+        return {**self.report.to_json(), "model": self.model, "skipped": skipped}
+
+
+def evaluate(
+    data: str | Path | Catalog | Encoded | Gallery,
+    model: str | Path | Encoder | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure how well descriptors find pictures with the same label.
+
+    A catalog with queries and gallery (columns or splits, such as test and train) searches the one in
+    the other; any other catalog is evaluated leave-one-out.
+
+    Args:
+        data: Pictures or their catalog, an encoded folder, or a gallery.
+        model: The model to encode with, "imagenet-lite0" by default; only for pictures, the others
+            carry descriptors already.
+        out: Folder that keeps the descriptors, so that an interrupted evaluation goes on.
+        progress: Called with (done, total) pictures to encode.
+
+    Raises:
+        EvaluationError: There is nothing to evaluate: no labels, no query with a positive.
+        UsageError: A model for data that carry descriptors.
+    """
+    if isinstance(data, str | Path):
+        data = _open(Path(data))
+    if isinstance(data, Catalog):
+        encoder = model if isinstance(model, Encoder) else load_model(model or "imagenet-lite0")
+        chosen = _select(data)
+        catalog, descriptors, skipped = _encode(chosen, encoder, out, progress)
+        return Evaluation(_report(catalog, descriptors), catalog, encoder.model.label, skipped)
+    if model is not None:
+        raise UsageError(
+            "The data hold descriptors already, so --model has no effect.",
+            "Leave it out, or give the pictures.",
+        )
+    if isinstance(data, Encoded):
+        return Evaluation(
+            _report(data.catalog, data.descriptors), data.catalog, str(data.settings["model"]), ()
+        )
+    catalog, descriptors = data.contents()
+    return Evaluation(_report(catalog, descriptors), catalog, data.model_label, ())
+
+
+def holds_descriptors(path: Path) -> bool:
+    """Tell whether a path is a gallery or an encoded folder, which need no model."""
+    return is_encoded(path) or Gallery.exists(path)
+
+
+def _open(path: Path) -> Catalog | Encoded | Gallery:
+    if is_encoded(path):
+        return read_encoded(path)
+    return Gallery(path) if Gallery.exists(path) else read_catalog(path)
+
+
+def _select(catalog: Catalog) -> Catalog:
+    """Leave out rows that are neither query nor gallery, such as a validation split."""
+    sides = catalog.query_gallery()
+    return catalog if sides is None else catalog.select(sorted({*sides[0], *sides[1]}))
+
+
+def _encode(
+    catalog: Catalog, encoder: Encoder, out: str | Path | None, progress: Progress | None
+) -> tuple[Catalog, NDArray[np.float32], tuple[tuple[Item, str], ...]]:
+    if not catalog.has_labels:
+        raise EvaluationError(
+            f"{catalog.source} has no labels, so right and wrong cannot be told apart.",
+            "Put the pictures of each object into a folder of their own, or give a CSV with path and label.",
+        )
+    if out is not None:
+        summary = encode_catalog(catalog, encoder, out, progress=progress)
+        encoded = read_encoded(out)
+        place = {key: at for at, key in enumerate(encoded.catalog.ids)}
+        kept = [at for at, key in enumerate(catalog.ids) if key in place]
+        rows = [place[catalog.ids[at]] for at in kept]
+        return catalog.select(kept), encoded.descriptors[rows], summary.skipped
+    kept, rows_found, skipped = [], [], []
+    for at, (job, result) in enumerate(encode_items(encoder, catalog)):
+        if isinstance(result, PictureError):
+            skipped.append((job.item, result.what))
+        else:
+            kept.append(at)
+            rows_found.append(result)
+        if progress:
+            progress(at + 1, len(catalog))
+    if not kept:
+        raise EvaluationError(
+            f"None of the {len(catalog)} pictures of {catalog.source} could be read.",
+            "cfcd check names what is wrong with each.",
+        )
+    return catalog.select(kept), np.stack(rows_found), tuple(skipped)
+
+
+def _report(catalog: Catalog, descriptors: NDArray[np.float32]) -> FolderReport:
+    sides = catalog.query_gallery()
+    queries, gallery = sides or (None, None)
+    labels = catalog.labels or [None] * len(catalog)
+    return evaluate_descriptors(descriptors, labels, catalog.ids, queries=queries, gallery=gallery)
