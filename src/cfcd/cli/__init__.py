@@ -46,8 +46,14 @@ def _options(
 
 def _register() -> None:
     from cfcd.cli.check import check
+    from cfcd.cli.create import create
+    from cfcd.cli.encode import encode
+    from cfcd.cli.evaluate import evaluate
+    from cfcd.cli.index import index, remove
+    from cfcd.cli.info import info
+    from cfcd.cli.search import search
 
-    for command in (check,):
+    for command in (check, encode, index, search, evaluate, info, remove, create):
         app.command()(command)
 
 

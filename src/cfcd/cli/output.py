@@ -6,11 +6,14 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cfcd.errors import CfcdError
+
+if TYPE_CHECKING:
+    from cfcd.catalog import Problem
 
 Advance = Callable[[int, int], None]
 
@@ -23,6 +26,16 @@ def emit(json_value: Any, text: str, as_json: bool) -> None:
 def note(text: str) -> None:
     """Print a line of chatter to stderr."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def note_skipped(skipped: Sequence[tuple[str, str]], problems: Sequence[Problem] = ()) -> None:
+    """Name what a run left out, one line per file on stderr: (path, reason) pairs and bad catalog rows."""
+    for path, reason in skipped:
+        note(f"skipped {path}: {reason}")
+    for problem in problems:
+        if problem.fatal:
+            where = "" if problem.row is None else f" row {problem.row}"
+            note(f"skipped{where}: {problem.message}")
 
 
 @contextmanager

@@ -57,6 +57,17 @@ class EncodeSummary:
     changed_since: tuple[str, ...]
     seconds: float
 
+    def text(self) -> str:
+        """Give the summary in one line."""
+        counts = f"encoded {self.encoded}, already there {self.already}, skipped {len(self.skipped)}"
+        line = f"{counts} -> {self.folder} ({self.seconds:.1f} s)"
+        if self.changed_since:
+            line += (
+                f"\n{len(self.changed_since)} files have changed since they were encoded, "
+                f"such as {self.changed_since[0]}: encode into a new folder to take that in"
+            )
+        return line
+
     def to_json(self) -> dict[str, Any]:
         """Give the summary as plain data."""
         return {

@@ -209,6 +209,7 @@ def load_model(
     precision: str = "auto",
     long_side: int | None = None,
     scales: Sequence[float] | None = None,
+    reading: Reading | None = None,
 ) -> Encoder:
     """Load a model, ready to encode.
 
@@ -218,14 +219,18 @@ def load_model(
         precision: "auto", "bf16" or "fp32".
         long_side: Limit of the long side in pixels, instead of the model's own.
         scales: Scales whose descriptors are averaged, instead of the model's own.
+        reading: How pictures are read.
 
     Raises:
         ModelError: The model cannot be found or read.
         UsageError: An option is out of range.
     """
     folder = model if isinstance(model, ModelFolder) else find_model(model)
+    return Encoder(adjust_model(folder, long_side, scales), device, precision, reading)
+
+
+def adjust_model(model: ModelFolder, long_side: int | None, scales: Sequence[float] | None) -> ModelFolder:
+    """Give the model with another size limit (pixels) or other scales; None keeps its own."""
     if long_side is not None:
-        folder = folder.with_preprocessing(long_side=long_side)
-    if scales is not None:
-        folder = folder.with_preprocessing(scales=tuple(scales))
-    return Encoder(folder, device, precision)
+        model = model.with_preprocessing(long_side=long_side)
+    return model if scales is None else model.with_preprocessing(scales=tuple(scales))

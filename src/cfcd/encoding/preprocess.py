@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from cfcd.errors import UsageError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -18,6 +20,33 @@ _FILTERS = {
     "hamming": Image.Resampling.HAMMING,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+# The paper's five sizes, and the three that give most of their gain (METHOD section 6).
+SCALE_SETS = {
+    "1": (1.0,),
+    "3": (0.7071, 1.0, 1.4142),
+    "5": (0.3535, 0.5, 0.7071, 1.0, 1.4142),
+}
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """Read "1", "3", "5" (named sets) or factors such as "0.7071,1,1.4142".
+
+    Raises:
+        UsageError: A factor is no number between 0.05 and 8.
+    """
+    if text in SCALE_SETS:
+        return SCALE_SETS[text]
+    try:
+        scales = tuple(float(factor) for factor in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0.05 <= scale <= 8 for scale in scales):
+        raise UsageError(
+            f"The scales {text!r} are not factors between 0.05 and 8.", "Write 1, 3, 5 or 0.7071,1,1.4142."
+        )
+    return scales
 
 
 def target_size(width: int, height: int, preprocessing: Preprocessing, scale: float) -> tuple[int, int]:

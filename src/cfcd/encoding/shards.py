@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfcd.catalog import Catalog, Item
-from cfcd.errors import EncodingError
+from cfcd.errors import EncodingError, IdentityMismatch
 from cfcd.files import atomic_write, write_json
+from cfcd.model import ModelFolder, find_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,24 @@ class Encoded:
     def identity(self) -> str:
         """Give the identity of the model that made the descriptors."""
         return str(self.settings["identity"])
+
+    def model(self) -> ModelFolder:
+        """Find the model that made the descriptors, with the preprocessing it had then.
+
+        Raises:
+            ModelError: It is not where it was.
+            IdentityMismatch: The model there has changed.
+        """
+        preprocessing = self.settings["preprocessing"]
+        model = find_model(self.settings["model_reference"]).with_preprocessing(
+            long_side=preprocessing["long_side"], scales=tuple(preprocessing["scales"])
+        )
+        if model.identity != self.identity:
+            raise IdentityMismatch(
+                f"{self.folder} was encoded with {self.settings['model']}, and there is {model.label} now.",
+                "Encode again, or restore the model.",
+            )
+        return model
 
 
 def is_encoded(folder: Path) -> bool:
@@ -192,21 +211,17 @@ def read_encoded(folder: str | Path) -> Encoded:
         None if box[0] is None else box for box in zip(*(columns.pop(name) for name in _BOX), strict=True)
     ]
     known = {name: columns.pop(name) for name in _ROW_COLUMNS}
-    catalog = Catalog(
-        source=Path(settings["source"]),
-        root=Path(settings["root"]),
-        kind="encoded",
-        ids=known["id"],
-        paths=known["path"],
-        labels=known["label"],
-        splits=known["split"],
-        is_query=known["is_query"],
-        is_gallery=known["is_gallery"],
-        boxes=boxes,
-        rows=known["row"],
-        extra=columns,
-        problems=(),
-    )
+    items = [
+        Item(
+            **{name: known[name][at] for name in _ROW_COLUMNS if name != "path"},
+            path=Path(known["path"][at]),
+            box=boxes[at],
+            extra={name: values[at] for name, values in columns.items()},
+        )
+        for at in range(done)
+    ]
+    source, root = Path(settings["source"]), Path(settings["root"])
+    catalog = Catalog.from_items(items, source=source, root=root, kind="encoded")
     return Encoded(folder, settings, catalog, np.concatenate(parts), stamps)
 
 

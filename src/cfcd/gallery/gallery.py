@@ -92,8 +92,7 @@ class Gallery:
         self.dim = int(self._store.meta("dim"))
         self._device, self._precision, self._reading = device, precision, reading
         if encoder is not None:
-            self._check_identity(encoder.identity, encoder.model.label)
-            self.encoder = encoder
+            self.use(encoder)
 
     @classmethod
     def create(cls, folder: str | Path, model: ModelFolder) -> None:
@@ -146,20 +145,39 @@ class Gallery:
             ModelError: It is not where it was.
             IdentityMismatch: The model there has changed.
         """
-        reference = self._store.meta("model_reference")
+        model = self.with_its_preprocessing(self.stored_model())
+        self._check_identity(model.identity, model.label)
+        return Encoder(model, self._device, self._precision, self._reading)
+
+    def use(self, encoder: Encoder) -> None:
+        """Encode queries and new pictures with this encoder from now on.
+
+        Raises:
+            IdentityMismatch: It makes other descriptors than the gallery holds.
+        """
+        self._check_identity(encoder.identity, encoder.model.label)
+        self.encoder = encoder
+
+    def stored_model(self) -> ModelFolder:
+        """Find the model the gallery was made with, by the name or folder it had then.
+
+        Raises:
+            ModelError: It is not there any more.
+        """
         try:
-            model = find_model(reference)
+            return find_model(self._store.meta("model_reference"))
         except ModelError as error:
             raise ModelError(
                 f"The model of {self.folder}, {self.model_label}, cannot be loaded: {error.what}",
                 "Name the folder it is in now with --model.",
             ) from error
-        model = model.with_preprocessing(
+
+    def with_its_preprocessing(self, model: ModelFolder) -> ModelFolder:
+        """Give a model with the size limit and scales the gallery was made with."""
+        return model.with_preprocessing(
             long_side=json.loads(self._store.meta("long_side")),
             scales=tuple(json.loads(self._store.meta("scales"))),
         )
-        self._check_identity(model.identity, model.label)
-        return Encoder(model, self._device, self._precision, self._reading)
 
     def _check_identity(self, identity: str, label: str) -> None:
         if identity != self.identity:
@@ -261,12 +279,7 @@ class Gallery:
             GalleryError: No item has this id.
         """
         with self._store.reading():
-            stored = self._store.find(item_id)
-            if stored is None:
-                raise GalleryError(
-                    f"{self.folder} holds no item {item_id!r}.",
-                    "cfcd info GALLERY --ids lists what it holds.",
-                )
+            stored = self._find(item_id)
             return self._hits(self._store.descriptor(stored.number), k, without=stored.number)
 
     def search_vector(self, vector: NDArray[np.float32], k: int = 10) -> list[Hit]:
@@ -301,35 +314,33 @@ class Gallery:
             for rank, (number, score) in enumerate(zip(numbers, scores, strict=True), start=1)
         ]
 
-    def items(self) -> list[StoredItem]:
-        """List all items in the order they were added."""
-        with self._store.reading():
-            return list(self._store.items())
+    def find(self, item_id: str) -> Item:
+        """Find an item by id.
+
+        Raises:
+            GalleryError: No item has this id.
+        """
+        return self._find(item_id).item
+
+    def _find(self, item_id: str) -> StoredItem:
+        stored = self._store.find(item_id)
+        if stored is None:
+            raise GalleryError(
+                f"{self.folder} holds no item {item_id!r}.",
+                "Ids are paths relative to the indexed folder, unless its catalog has a column id.",
+            )
+        return stored
 
     def contents(self) -> tuple[Catalog, NDArray[np.float32]]:
         """Give the whole gallery: its catalog and (N, D) float32 unit descriptors in the same order."""
         with self._store.reading():
             stored = list(self._store.items())
             _, vectors = self._store.descriptors_above(0, self.dim)
-        items = [one.item for one in stored]
         descriptors = vectors.astype(np.float32)
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
-        names = list(dict.fromkeys(name for item in items for name in item.extra))
-        catalog = Catalog(
-            source=self.folder.absolute(),
-            root=self.folder.absolute(),
-            kind="gallery",
-            ids=[item.id for item in items],
-            paths=[str(item.path) for item in items],
-            labels=[item.label for item in items],
-            splits=[item.split for item in items],
-            is_query=[item.is_query for item in items],
-            is_gallery=[item.is_gallery for item in items],
-            boxes=[item.box for item in items],
-            rows=[item.row for item in items],
-            extra={name: [item.extra.get(name) for item in items] for name in names},
-            problems=(),
-        )
+        folder = self.folder.absolute()
+        items = [one.item for one in stored]
+        catalog = Catalog.from_items(items, source=folder, root=folder, kind="gallery")
         return catalog, descriptors
 
     def info(self) -> dict[str, Any]:

@@ -39,14 +39,20 @@ class UpdateSummary:
     skipped: dict[str, Skipped]
     seconds: float
 
+    def counts(self) -> dict[str, int]:
+        """Give the number of items by what happened to them."""
+        names = ("added", "changed", "renamed", "relabelled", "removed", "unchanged")
+        return {name: getattr(self, name) for name in names}
+
+    def text(self) -> str:
+        """Give the summary in one line."""
+        counts = {**self.counts(), "skipped": len(self.skipped)}
+        return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "nothing to do"
+
     def to_json(self) -> dict[str, Any]:
         """Give the summary as plain data."""
-        counts = {
-            name: getattr(self, name)
-            for name in ("added", "changed", "renamed", "relabelled", "removed", "unchanged")
-        }
         skipped = [{"id": key, "path": row[0], "reason": row[3]} for key, row in self.skipped.items()]
-        return {**counts, "skipped": skipped, "seconds": round(self.seconds, 3)}
+        return {**self.counts(), "skipped": skipped, "seconds": round(self.seconds, 3)}
 
 
 @dataclass

@@ -1,0 +1,23 @@
+# Sourced by the other scripts: make (or reuse) a virtual environment and install cfcd into it.
+#
+#   CFCD_VENV   where the environment lives; default .venv beside this repository's pyproject.toml
+#   PYTHON      the interpreter that makes it; default python3, 3.11 or newer
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${CFCD_VENV:-$root/.venv}
+
+make_environment() { # EXTRAS: installs cfcd[EXTRAS] unless this very state is installed already
+    local python=${PYTHON:-python3} extras=$1 stamp
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "cfcd needs Python 3.11 or newer; $("$python" --version) found. Set PYTHON to a newer one." >&2
+        exit 2
+    fi
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+    stamp="$extras $(cksum <"$root/pyproject.toml") $(cksum <"$root/scripts/constraints.txt")"
+    if ! grep -qxF "$stamp" "$venv/.cfcd-installed" 2>/dev/null; then
+        echo "installing cfcd[$extras] into $venv ..." >&2
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --constraint "$root/scripts/constraints.txt" --editable "$root[$extras]" >&2
+        echo "$stamp" >>"$venv/.cfcd-installed"
+    fi
+}

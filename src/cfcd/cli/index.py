@@ -1,0 +1,103 @@
+"""`cfcd index` and `cfcd remove`: make and change galleries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfcd.cli.options import (
+    AllowTruncated,
+    Data,
+    Device,
+    GalleryFolder,
+    Json,
+    ModelName,
+    Precision,
+    Scales,
+    Size,
+)
+
+
+def index(
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="GALLERY", help="The gallery; made when absent.")],
+    model: ModelName = None,
+    size: Size = None,
+    scales: Scales = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    allow_truncated: AllowTruncated = False,
+    keep_missing: Annotated[
+        bool, typer.Option("--keep-missing", help="Keep items whose pictures are gone from DATA.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make pictures searchable; a second call updates: new, changed, renamed and deleted files.
+
+    DATA may also be a folder made by cfcd encode. Several collections can share a gallery: each call
+    only touches what came from its own DATA.
+
+    \b
+    cfcd index photos/ --out gallery/
+    cfcd index more-photos/ --out gallery/
+    """
+    from cfcd.catalog import read_catalog
+    from cfcd.cli.options import make_reading
+    from cfcd.cli.output import emit, note_skipped, progress
+    from cfcd.encoding.preprocess import parse_scales
+    from cfcd.encoding.shards import is_encoded, read_encoded
+    from cfcd.gallery import open_or_create
+
+    encoded = read_encoded(data) if is_encoded(data) else None
+    with open_or_create(
+        out,
+        model=model,
+        encoded=encoded,
+        long_side=size,
+        scales=None if scales is None else parse_scales(scales),
+        device=device,
+        precision=precision,
+        reading=make_reading(allow_truncated),
+    ) as gallery:
+        source = encoded or read_catalog(data)
+        with progress("indexing") as advance:
+            summary = gallery.update(source, remove_missing=not keep_missing, progress=advance)
+        skipped = [(row[0], row[3]) for row in summary.skipped.values()]
+        note_skipped(skipped, () if encoded else source.problems)
+        result = {
+            **summary.to_json(),
+            "items": len(gallery),
+            "gallery": str(out),
+            "model": gallery.model_label,
+        }
+        text = f"{summary.text()}\n{len(gallery)} items in {out} ({summary.seconds:.1f} s)"
+        emit(result, text, as_json)
+
+
+def remove(
+    gallery: GalleryFolder,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Items to remove.")],
+    as_json: Json = False,
+) -> None:
+    """Remove items from a gallery by id; the pictures themselves stay where they are.
+
+    \b
+    cfcd remove gallery/ church/0042.jpg church/0043.jpg
+    """
+    from cfcd.cli.output import emit, note
+    from cfcd.gallery import Gallery
+
+    with Gallery(gallery) as opened:
+        unknown = opened.remove(ids)
+        removed = len(set(ids)) - len(unknown)
+        for item_id in unknown:
+            note(f"not in the gallery: {item_id}")
+        emit(
+            {"removed": removed, "unknown": unknown, "items": len(opened)},
+            f"removed {removed}, {len(opened)} left in {gallery}",
+            as_json,
+        )
+    if unknown:
+        raise typer.Exit(1)
