@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from cfcd.catalog.columns import KNOWN_COLUMNS, catalog_from_columns, no_path_column, normal_names
+from cfcd.catalog.columns import catalog_from_columns
+from cfcd.catalog.header import KNOWN_COLUMNS, no_path_column, normal_names
 from cfcd.catalog.paths import IMAGE_SUFFIXES, suffix_of
 from cfcd.catalog.table import Catalog, Problem
 from cfcd.errors import CatalogError
 
-_BLOCK = 65_536
+_BLOCK = 2048
 
 
 @contextmanager
@@ -48,7 +49,12 @@ def read_header(source: Path) -> tuple[list[str], str]:
         )
 
     def fields(delimiter: str) -> list[str]:
-        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        try:
+            return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        except csv.Error as error:
+            raise CatalogError(
+                f"{source} has no header line: {error}.", "Start it with the line path,label"
+            ) from error
 
     def rank(delimiter: str) -> tuple[int, int]:
         names = fields(delimiter)
@@ -81,12 +87,12 @@ def read_delimited(source: Path, root: Path) -> Catalog:
     rows: list[int] = []
     problems: list[Problem] = []
     row = 2
-    for block in _blocks(source, delimiter):
-        numbers = range(row, row + len(block))
+    for block in blocks_of(source, delimiter):
+        numbers: Sequence[int] = range(row, row + len(block))
         row += len(block)
-        good = list(zip(numbers, block, strict=True))
+        good = block
         if set(map(len, block)) != {len(names)}:
-            good = [(number, fields) for number, fields in good if len(fields) == len(names)]
+            good = [fields for fields in block if len(fields) == len(names)]
             problems += [
                 Problem(
                     "wrong-fields",
@@ -97,8 +103,12 @@ def read_delimited(source: Path, root: Path) -> Catalog:
                 for number, fields in zip(numbers, block, strict=True)
                 if fields and len(fields) != len(names)
             ]
-        rows += [number for number, _ in good]
-        for column, values in zip(columns, zip(*(fields for _, fields in good), strict=True), strict=False):
+            numbers = [
+                number for number, fields in zip(numbers, block, strict=True) if len(fields) == len(names)
+            ]
+        rows += numbers
+        # A block without a good row gives no values to go with the columns.
+        for column, values in zip(columns, zip(*good, strict=True), strict=False):
             column.extend(values)
     if not rows and not problems:
         raise CatalogError(f"{source} has a header but no rows.", "Add one line per image below it.")
@@ -107,7 +117,8 @@ def read_delimited(source: Path, root: Path) -> Catalog:
     )
 
 
-def _blocks(source: Path, delimiter: str) -> Iterator[list[list[str]]]:
+def blocks_of(source: Path, delimiter: str) -> Iterator[list[list[str]]]:
+    """Read the records below the header, many at a time; an empty line is an empty record."""
     with open_text(source) as file:
         # Strict: a quote that is never closed is an error instead of swallowing the rest of the file.
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfcd.catalog.paths import IMAGE_SUFFIXES, UNREAD_SUFFIXES, suffix_of
+from cfcd.catalog.paths import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_text, suffix_of
 from cfcd.catalog.table import Catalog, Problem
 from cfcd.errors import CatalogError
 
@@ -124,7 +124,7 @@ def _take(
     if name.startswith("."):
         return
     path = prefix + name
-    if not name.isascii() and not _is_text(name):
+    if not is_text(name):
         shown = path.encode("utf-8", "backslashreplace").decode()
         walk.problems.append(Problem("bad-name", True, "the name is not UTF-8; rename it", shown))
     elif entry.is_dir():
@@ -136,11 +136,3 @@ def _take(
         walk.problems.append(Problem("unread-format", False, message, path))
     elif not prefix and suffix in _TABLE_SUFFIXES:
         walk.tables.append(name)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -22,12 +22,25 @@ def suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path per file would double a folder's walk
 
 
+def is_text(name: str) -> bool:
+    """Tell whether a name can be written as UTF-8; names of files may hold any bytes."""
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def path_fault(path: str) -> str | None:
     """Say what keeps a path as written from being used, or None when it is fine."""
     if not path.strip():
         return "the path is empty"
     if "\0" in path:
         return "the path holds a zero byte"
+    if not is_text(path):
+        return "the path is not UTF-8 text"
     if ".." in path and not os.path.isabs(path) and _leaves(path):  # noqa: PTH117
         return "leaves the catalog's folder; write an absolute path if you mean it"
     return None
