@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _COLOURS = {QUERY: "#1f6feb", RIGHT: "#1a7f37", WRONG: "#cf222e", UNKNOWN: "#8c9
 _SAID = {QUERY: "query", RIGHT: "right", WRONG: "wrong", UNKNOWN: "no label to judge by"}
 _MARKS = {RIGHT: (((7, 12.5), (10.4, 15.9), (17, 8.8)),), WRONG: (((8, 8), (16, 16)), ((16, 8), (8, 16)))}
 _PAGE, _TILE, _INK, _SOFT, _LINE = "#ffffff", "#eceef1", "#1c2128", "#5b6572", "#dfe3e8"
+_HITS_A_LINE = 10
 _FINER = 4  # marks are drawn this much larger, then shrunk, for smooth edges
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -48,7 +50,7 @@ def write_grid_png(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        image.save(file, "PNG", optimize=True)
+        image.save(file, "PNG")
 
 
 @dataclass(frozen=True)
@@ -68,23 +70,24 @@ class _Sheet:
         self.frame, self.gap, self.margin, self.apart = self.px(4), self.px(14), self.px(28), self.px(44)
         self.cell = thumb + 2 * self.frame
         self.small, self.text = _font(self.px(13)), _font(self.px(15))
-        self.columns = max((len(row.hits) for row in rows), default=0)
+        most = max((len(row.hits) for row in rows), default=0)
         # Wide enough for title and legend when there are few hits.
-        hits = max(self.columns, 3) * (self.cell + self.gap) - self.gap
+        hits = min(max(most, 3), _HITS_A_LINE) * (self.cell + self.gap) - self.gap
         self.width = 2 * self.margin + self.cell + self.apart + hits
-        self.row_height = self.cell + self.px(48)
-        self.row_gap = self.px(18)
+        self.line = self.cell + self.px(48) + self.px(18)
 
     def draw(self, title: str, subtitle: str) -> Image.Image:
         top = self.margin + self.px(40) + (self.px(24) if subtitle else 0) + self.px(44)
-        height = top + max(1, len(self.rows)) * (self.row_height + self.row_gap) - self.row_gap + self.margin
+        heights = [max(1, math.ceil(len(row.hits) / _HITS_A_LINE)) * self.line for row in self.rows]
+        height = top + (sum(heights) or self.line) + self.margin
         self.image = Image.new("RGB", (self.width, height), _PAGE)
         self.pen = ImageDraw.Draw(self.image)
         self._head(title, subtitle)
-        for i, row in enumerate(self.rows):
-            self._row(row, top + i * (self.row_height + self.row_gap))
         if not self.rows:
             self._write((self.margin, top), "No queries to show.", self.text, _SOFT, self.width)
+        for row, its_height in zip(self.rows, heights, strict=True):
+            self._row(row, top, its_height)
+            top += its_height
         return self.image
 
     def _head(self, title: str, subtitle: str) -> None:
@@ -104,19 +107,20 @@ class _Sheet:
             self._write((x, y + self.px(4)), _SAID[kind], self.text, _SOFT, room)
             x += round(self.text.getlength(_SAID[kind])) + self.px(24)
 
-    def _row(self, row: GridRow, y: int) -> None:
+    def _row(self, row: GridRow, y: int, height: int) -> None:
         x = self.margin
         first = " \N{MIDDLE DOT} ".join(filter(None, (row.note, row.tally))) or "query"
         self._cell(row.query, QUERY, x, y, first=first, second=row.query.caption)
         rule = x + self.cell + self.apart // 2
-        self.pen.line((rule, y, rule, y + self.row_height - 1), fill=_LINE, width=max(1, self.px(1)))
+        self.pen.line((rule, y, rule, y + height - self.px(18) - 1), fill=_LINE, width=max(1, self.px(1)))
         x += self.cell + self.apart
         if not row.hits:
             self._write((x, y), "no hits", self.text, _SOFT, self.cell)
-        for hit in row.hits:
+        for i, hit in enumerate(row.hits):
+            line, column = divmod(i, _HITS_A_LINE)
+            at = (x + column * (self.cell + self.gap), y + line * self.line)
             score = "" if hit.score is None else f"{hit.score:.3f}"
-            self._cell(hit, kind_of(hit), x, y, first=score, second=hit.caption)
-            x += self.cell + self.gap
+            self._cell(hit, kind_of(hit), *at, first=score, second=hit.caption)
 
     def _cell(self, cell: GridCell, kind: str, x: int, y: int, *, first: str, second: str) -> None:
         edge = self.cell - 1
