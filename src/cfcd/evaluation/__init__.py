@@ -27,8 +27,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Evaluation",
     "ClassResult",
+    "Evaluation",
     "FolderReport",
     "GridCell",
     "GridRow",
