@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cfcd.evaluation.cells import GridCell, GridRow
     from cfcd.evaluation.folder import ClassResult, FolderReport, QueryResult, evaluate_descriptors
-    from cfcd.evaluation.grid import GridCell, GridRow, write_grid_html, write_grid_png
+    from cfcd.evaluation.grid_html import write_grid_html
+    from cfcd.evaluation.grid_png import write_grid_png
     from cfcd.evaluation.metrics import average_precision, average_precision_at_r
     from cfcd.evaluation.run import Evaluation, evaluate
 
@@ -16,14 +18,14 @@ _HOMES = {
     "evaluate": "cfcd.evaluation.run",
     "ClassResult": "cfcd.evaluation.folder",
     "FolderReport": "cfcd.evaluation.folder",
-    "GridCell": "cfcd.evaluation.grid",
-    "GridRow": "cfcd.evaluation.grid",
+    "GridCell": "cfcd.evaluation.cells",
+    "GridRow": "cfcd.evaluation.cells",
     "QueryResult": "cfcd.evaluation.folder",
     "average_precision": "cfcd.evaluation.metrics",
     "average_precision_at_r": "cfcd.evaluation.metrics",
     "evaluate_descriptors": "cfcd.evaluation.folder",
-    "write_grid_html": "cfcd.evaluation.grid",
-    "write_grid_png": "cfcd.evaluation.grid",
+    "write_grid_html": "cfcd.evaluation.grid_html",
+    "write_grid_png": "cfcd.evaluation.grid_png",
 }
 
 __all__ = [
