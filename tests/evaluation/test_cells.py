@@ -41,6 +41,14 @@ def test_box_is_outlined_and_the_rest_dimmed():
     assert (made[39, 20:60] == 255).all()
 
 
+def test_box_stands_right_in_a_large_jpeg(tmp_path):
+    """A JPEG may be decoded at a fraction of its size, in which the box's pixels would lie elsewhere."""
+    Image.new("RGB", (1600, 800), GREY).save(tmp_path / "large.jpg")
+    made = np.asarray(thumbnail(GridCell(tmp_path / "large.jpg", "boxed", box=(800, 0, 1600, 800)), 100))
+    assert (made[25, :50] < 120).all()
+    assert (made[25, 52:98] > 190).all()
+
+
 @given(st.tuples(*[st.floats(-500, 500)] * 4))
 def test_any_box_can_be_drawn(box):
     assert thumbnail(GridCell(Image.new("RGB", (64, 48), GREY), "boxed", box=box), 32).size == (32, 24)
