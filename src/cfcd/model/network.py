@@ -33,10 +33,11 @@ class DescriptorNet(nn.Module):
         self.whitening: nn.Module = nn.Identity()
         if config.whitening is not None:
             dim = config.whitening.dim
-            layers = OrderedDict[str, nn.Module](linear=nn.Linear(config.channels, dim))
+            linear = nn.Linear(config.channels, dim)
             # Orthogonal rows keep distances best while untrained; training moves on from there.
-            nn.init.orthogonal_(layers["linear"].weight)
-            nn.init.zeros_(layers["linear"].bias)
+            nn.init.orthogonal_(linear.weight)
+            nn.init.zeros_(linear.bias)
+            layers = OrderedDict[str, nn.Module](linear=linear)
             if config.whitening.batchnorm:
                 layers["batchnorm"] = nn.BatchNorm1d(dim)
             self.whitening = nn.Sequential(layers)

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfcd.errors import MissingExtra
 from cfcd.model.card import model_card
 from cfcd.model.config import ModelConfig
+from cfcd.model.extras import need
 from cfcd.model.folder import CARD, CONFIG, ONNX, WEIGHTS
 
 if TYPE_CHECKING:
@@ -29,11 +29,9 @@ def write_model(net: DescriptorNet, folder: Path, config: ModelConfig) -> None:
         ModelError: The ONNX file disagrees with the network.
         MissingExtra: safetensors or onnx is not installed.
     """
-    try:
-        from safetensors.torch import save
-    except ImportError as error:
-        what = "Saving a model needs the package safetensors, which the light install leaves out."
-        raise MissingExtra(what, 'Install it with `pip install "cfcd[train]"`.') from error
+    need("safetensors", "Saving a model")
+    from safetensors.torch import save
+
     from cfcd.model.export import parity, to_onnx
     from cfcd.model.network import PixelsToDescriptor
 
