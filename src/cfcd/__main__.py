@@ -1,0 +1,5 @@
+"""Run the command line as `python -m cfcd`."""
+
+from cfcd.cli import main
+
+main()
