@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,6 @@ from cfcd.pictures import load_picture
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SHARD_ROWS = 8192
 # A shard is closed at the latest after this share of the time worked so far: a kill costs little,
 # and the number of shards grows only with the logarithm of the run.
 _SHARD_SECONDS = 30.0
@@ -115,6 +114,7 @@ def encode_catalog(
     encoder: Encoder,
     out: str | Path,
     *,
+    shard_rows: int = 8192,
     progress: Callable[[int, int], None] | None = None,
 ) -> EncodeSummary:
     """Encode a catalog into a folder of shards; a second call does only what is missing.
@@ -126,6 +126,7 @@ def encode_catalog(
         catalog: What to encode.
         encoder: The model.
         out: Folder for the shards; made when absent.
+        shard_rows: Rows of a full shard; slow models close theirs earlier, by time.
         progress: Called with (done, total) pictures.
 
     Raises:
@@ -141,7 +142,7 @@ def encode_catalog(
     number = max(shard_numbers(out), default=-1) + 1
     already = len(catalog) - len(todo)
     skipped: list[tuple[Item, str]] = []
-    shard = _Shard(out, number)
+    shard = _Shard(out, number, shard_rows)
     results = encode_items(encoder, (catalog[index] for index in todo)) if todo else iter(())
     try:
         for count, (job, result) in enumerate(results, start=1):
@@ -185,7 +186,7 @@ def _prepare_folder(out: Path, catalog: Catalog, encoder: Encoder) -> None:
         "model_reference": encoder.model.reference,
         "identity": encoder.identity,
         "dim": encoder.dim,
-        "preprocessing": encoder.model.config.preprocessing.to_dict(),
+        "preprocessing": asdict(encoder.model.config.preprocessing),
         "source": str(catalog.source),
         "root": str(catalog.root),
     }
@@ -209,8 +210,9 @@ def _changed(catalog: Catalog, done: dict[str, tuple[int, int]]) -> tuple[str, .
 class _Shard:
     """Rows gathered for the next shard."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, rows: int) -> None:
         self._folder = folder
+        self._rows = rows
         self._number = number
         self._opened = time.monotonic()
         self._jobs: list[FileJob] = []
@@ -223,7 +225,7 @@ class _Shard:
     def is_due(self, worked: float) -> bool:
         """Tell whether to close it, `worked` seconds after the start of the run."""
         age = time.monotonic() - self._opened
-        return len(self._jobs) >= _SHARD_ROWS or age > max(_SHARD_SECONDS, _SHARD_SHARE * worked)
+        return len(self._jobs) >= self._rows or age > max(_SHARD_SECONDS, _SHARD_SHARE * worked)
 
     def close(self) -> None:
         if self._jobs:

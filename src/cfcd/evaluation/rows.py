@@ -44,7 +44,7 @@ def rows_of_queries(evaluation: Evaluation, queries: Sequence[QueryResult], hits
         for key, score, correct in query.top[:hits]:
             hit = evaluation.catalog[place[key]]
             cells.append(GridCell(hit.path, _caption(hit), score, correct, hit.box))
-        cell = GridCell(item.path, _caption(item), box=item.box)
+        cell = GridCell(item.path, item.id, box=item.box)
         rows.append(GridRow(cell, tuple(cells), f"AP {query.ap:.1f}"))
     return rows
 
@@ -58,7 +58,7 @@ def write_grid(rows: Sequence[GridRow], path: Path, *, title: str, subtitle: str
     if path.suffix.lower() in {".html", ".htm"}:
         write_grid_html(rows, path, title=title, subtitle=subtitle)
     elif path.suffix.lower() == ".png":
-        write_grid_png(rows, path, title=title)
+        write_grid_png(rows, path, title=title, subtitle=subtitle)
     else:
         raise UsageError(f"A grid cannot be written to {path}.", "Name a file that ends in .html or .png.")
 

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support import make_photo
+
+from cfcd.catalog import read_catalog
+from cfcd.encoding import encode_catalog, load_model, read_encoded
+from cfcd.errors import EncodingError, IdentityMismatch
+
+
+def test_a_catalog_becomes_shards_and_comes_back(photos: Path, tmp_path: Path) -> None:
+    catalog = read_catalog(photos)
+    encoder = load_model(precision="fp32")
+    seen: list[tuple[int, int]] = []
+    summary = encode_catalog(
+        catalog, encoder, tmp_path / "out", shard_rows=5, progress=lambda *counts: seen.append(counts)
+    )
+    assert (summary.encoded, summary.already, summary.skipped) == (12, 0, ())
+    assert seen[-1] == (12, 12)
+    assert len(list((tmp_path / "out").glob("*.npy"))) == 3
+    encoded = read_encoded(tmp_path / "out")
+    assert list(encoded.catalog.ids) == list(catalog.ids)
+    assert list(encoded.catalog.labels or ()) == list(catalog.labels or ())
+    assert [item.path for item in encoded.catalog] == [item.path for item in catalog]
+    assert encoded.catalog.splits is None
+    expected = encoder.encode([item.path for item in catalog])
+    assert np.allclose(encoded.descriptors, expected, atol=1e-6)
+    assert encoded.stamps[0].size == catalog.file(0).stat().st_size
+    assert encoded.model().identity == encoder.identity
+
+
+def test_boxes_and_further_columns_survive(photos: Path, tmp_path: Path) -> None:
+    table = photos / "table.csv"
+    table.write_text(
+        "path,label,city,x_1,y_1,x_2,y_2\narch/0.jpg,arch,Nice,10,10,60,50\nchurch/0.jpg,church,Aix,,,,\n"
+    )
+    encoder = load_model(precision="fp32")
+    encode_catalog(read_catalog(table), encoder, tmp_path / "out")
+    encoded = read_encoded(tmp_path / "out")
+    assert encoded.catalog[0].box == (10, 10, 60, 50)
+    assert encoded.catalog[1].box is None
+    assert encoded.catalog[0].extra == {"city": "Nice"}
+    crop = encoder.encode(photos / "arch/0.jpg", box=(10, 10, 60, 50))
+    assert np.allclose(encoded.descriptors[0], crop[0], atol=1e-6)
+
+
+def test_bad_files_are_skipped_named_and_tried_again(photos: Path, tmp_path: Path) -> None:
+    bad = photos / "arch" / "1.jpg"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no picture")
+    encoder, out = load_model(), tmp_path / "out"
+    summary = encode_catalog(read_catalog(photos), encoder, out)
+    assert summary.encoded == 11
+    with (out / "skipped.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["arch/1.jpg"]
+    assert rows[0]["reason"]
+    bad.write_bytes(whole)
+    again = encode_catalog(read_catalog(photos), encoder, out)
+    assert (again.encoded, again.already, again.skipped) == (1, 11, ())
+    assert not (out / "skipped.csv").exists()
+    assert sorted(read_encoded(out).catalog.ids) == sorted(read_catalog(photos).ids)
+
+
+def test_a_changed_file_is_named(photos: Path, tmp_path: Path) -> None:
+    encoder = load_model()
+    encode_catalog(read_catalog(photos), encoder, tmp_path / "out")
+    make_photo(77).save(photos / "arch" / "0.jpg")
+    again = encode_catalog(read_catalog(photos), encoder, tmp_path / "out")
+    assert again.encoded == 0
+    assert again.changed_since == ("arch/0.jpg",)
+
+
+def test_another_model_is_refused_by_both_names(photos: Path, tmp_path: Path) -> None:
+    first, second = load_model(), load_model(long_side=64)
+    encode_catalog(read_catalog(photos), first, tmp_path / "out")
+    with pytest.raises(IdentityMismatch) as caught:
+        encode_catalog(read_catalog(photos), second, tmp_path / "out")
+    assert first.model.label in str(caught.value)
+    assert second.model.label in str(caught.value)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(photos: Path) -> None:
+    with pytest.raises(EncodingError, match="no encoded folder"):
+        encode_catalog(read_catalog(photos), load_model(), photos)
+
+
+@pytest.mark.parametrize("damage", ["npy", "parquet", "json"])
+def test_damage_is_named(photos: Path, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "out"
+    encode_catalog(read_catalog(photos), load_model(), out)
+    file = next(out.glob(f"*.{damage}"))
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(EncodingError, match=file.name):
+        read_encoded(out)
+
+
+_RUN = """
+import sys
+from cfcd import load_model, read_catalog
+from cfcd.encoding import encode_catalog
+encode_catalog(read_catalog(sys.argv[1]), load_model(precision="fp32"), sys.argv[2], shard_rows=4)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_killed_runs_lose_and_double_nothing(tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(120):
+        make_photo(number).save(photos / f"{number:03d}.jpg")
+    rng = np.random.default_rng(0)
+    kills = 0
+    while True:
+        process = subprocess.Popen([sys.executable, "-c", _RUN, str(photos), str(out)])
+        shards_before = len(list(out.glob("items-*.parquet")))
+        # Kill a moment after the run has begun to finish shards of its own.
+        while process.poll() is None and len(list(out.glob("items-*.parquet"))) < shards_before + 2:
+            time.sleep(0.002)
+        time.sleep(float(rng.uniform(0, 0.03)))
+        if process.poll() is None and kills < 5:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            continue
+        assert process.wait() == 0
+        break
+    assert kills >= 3
+    encoded = read_encoded(out)
+    assert sorted(encoded.catalog.ids) == sorted(read_catalog(photos).ids)
+    straight = load_model(precision="fp32").encode([item.path for item in encoded.catalog])
+    assert np.allclose(encoded.descriptors, straight, atol=1e-5)
