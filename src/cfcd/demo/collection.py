@@ -158,16 +158,16 @@ def surroundings(
     scene = crop(pictures[int(rng.integers(len(pictures)))], float(rng.uniform(0.15, 0.6)), position, 1.0)
     if sharp:
         scene = scene.resize((side, side), Image.Resampling.BICUBIC).convert("L")
-        red, green, blue = (int(value) for value in rng.integers((150, 130, 90), (256, 236, 200)))
+        red, green, blue = (int(value) for value in rng.integers((150, 130, 60), (256, 236, 150)))
         return ImageOps.colorize(ImageOps.autocontrast(scene), (25, 22, 20), (red, green, blue))
-    coarse = scene.resize((10, 10), Image.Resampling.BOX).resize((side, side), Image.Resampling.BICUBIC)
+    coarse = scene.resize((6, 6), Image.Resampling.BOX).resize((side, side), Image.Resampling.BICUBIC)
     return relight(coarse, gain=float(rng.uniform(0.5, 1.5)))
 
 
 def _write_credits(path: Path, photos: list[Photo]) -> None:
     lines = [
         f"| {'surroundings' if photo.backdrop else photo.name} | {photo.path.name}: {photo.credit} |"
-        for photo in photos
+        for photo in sorted(photos, key=lambda photo: (photo.backdrop, photo.name))
     ]
     path.write_text(_CREDITS_HEAD + "\n".join(lines) + "\n", encoding="utf-8")
 
