@@ -47,13 +47,14 @@ def _options(
 def _register() -> None:
     from cfcd.cli.check import check
     from cfcd.cli.create import create
+    from cfcd.cli.demo import demo
     from cfcd.cli.encode import encode
     from cfcd.cli.evaluate import evaluate
     from cfcd.cli.index import index, remove
     from cfcd.cli.info import info
     from cfcd.cli.search import search
 
-    for command in (check, encode, index, search, evaluate, info, remove, create):
+    for command in (check, encode, index, search, evaluate, info, remove, create, demo):
         app.command()(command)
 
 

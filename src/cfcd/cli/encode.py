@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cfcd.cli.options import AllowTruncated, Data, Device, Json, ModelName, Precision, Scales, Size
+from cfcd.cli.options import AllowTruncated, Data, Device, Json, ModelName, Precision, Root, Scales, Size
 
 
 def encode(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the shards; run again to go on where it stopped.")],
+    root: Root = None,
     model: ModelName = None,
     size: Size = None,
     scales: Scales = None,
@@ -35,7 +36,7 @@ def encode(
     from cfcd.cli.output import emit, note_skipped, progress
     from cfcd.encoding import encode_catalog
 
-    catalog = read_catalog(data)
+    catalog = read_catalog(data, root=root)
     encoder = make_encoder(model, size, scales, device, precision, allow_truncated)
     with progress("encoding") as advance:
         summary = encode_catalog(catalog, encoder, out, progress=advance)

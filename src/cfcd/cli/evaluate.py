@@ -14,6 +14,7 @@ from cfcd.cli.options import (
     Json,
     ModelName,
     Precision,
+    Root,
     Scales,
     Size,
 )
@@ -27,6 +28,7 @@ def evaluate(
         typer.Option(help="Folder for report.json, the worst queries as pictures, and the descriptors."),
     ] = None,
     worst: Annotated[int, typer.Option(min=1, help="Queries shown in the pictures of --out.")] = 20,
+    root: Root = None,
     size: Size = None,
     scales: Scales = None,
     device: Device = "auto",
@@ -54,7 +56,7 @@ def evaluate(
     if not holds_descriptors(data) or any(option is not None for option in options):
         encoder = make_encoder(*options, device, precision, allow_truncated)
     with progress("encoding") as advance:
-        evaluation = run_evaluation(data, encoder, out=out and out / "encoded", progress=advance)
+        evaluation = run_evaluation(data, encoder, root=root, out=out and out / "encoded", progress=advance)
     note_skipped([(str(item.path), reason) for item, reason in evaluation.skipped])
     text = f"{evaluation.report.summary()}\n\nmodel {evaluation.model}"
     if out is not None:

@@ -15,6 +15,7 @@ from cfcd.cli.options import (
     Json,
     ModelName,
     Precision,
+    Root,
     Scales,
     Size,
 )
@@ -23,6 +24,7 @@ from cfcd.cli.options import (
 def index(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="GALLERY", help="The gallery; made when absent.")],
+    root: Root = None,
     model: ModelName = None,
     size: Size = None,
     scales: Scales = None,
@@ -61,7 +63,7 @@ def index(
         precision=precision,
         reading=make_reading(allow_truncated),
     ) as gallery:
-        source = encoded or read_catalog(data)
+        source = encoded or read_catalog(data, root=root)
         with progress("indexing") as advance:
             summary = gallery.update(source, remove_missing=not keep_missing, progress=advance)
         skipped = [(row[0], row[3]) for row in summary.skipped.values()]

@@ -19,6 +19,10 @@ Data = Annotated[
         help="Pictures: a folder (one sub-folder per object, or flat), a CSV or Parquet table, a text list."
     ),
 ]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder that relative paths in a table start from.", show_default="the table's own"),
+]
 GalleryFolder = Annotated[Path, typer.Argument(metavar="GALLERY", help="A gallery made by cfcd index.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ModelName = Annotated[
@@ -86,8 +90,3 @@ def parse_box(text: str | None) -> Box | None:
             f"--box {text!r} is not four numbers.", "Write it as --box x1,y1,x2,y2 in pixels of the picture."
         ) from error
     return x_1, y_1, x_2, y_2
-
-
-def not_found(path: Path, what: str) -> UsageError:
-    """Make the error for an argument that names nothing."""
-    return UsageError(f"{path} does not exist.", f"Give {what}.")

@@ -43,6 +43,7 @@ def evaluate(
     data: str | Path | Catalog | Encoded | Gallery,
     model: str | Path | Encoder | None = None,
     *,
+    root: Path | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -55,6 +56,7 @@ def evaluate(
         data: Pictures or their catalog, an encoded folder, or a gallery.
         model: The model to encode with, "imagenet-lite0" by default; only for pictures, the others
             carry descriptors already.
+        root: Folder that relative paths in a table start from, instead of the table's own.
         out: Folder that keeps the descriptors, so that an interrupted evaluation goes on.
         progress: Called with (done, total) pictures to encode.
 
@@ -63,7 +65,7 @@ def evaluate(
         UsageError: A model for data that carry descriptors.
     """
     if isinstance(data, str | Path):
-        data = _open(Path(data))
+        data = _open(Path(data), root)
     if isinstance(data, Catalog):
         encoder = model if isinstance(model, Encoder) else load_model(model or "imagenet-lite0")
         chosen = _select(data)
@@ -87,10 +89,10 @@ def holds_descriptors(path: Path) -> bool:
     return is_encoded(path) or Gallery.exists(path)
 
 
-def _open(path: Path) -> Catalog | Encoded | Gallery:
+def _open(path: Path, root: Path | None) -> Catalog | Encoded | Gallery:
     if is_encoded(path):
         return read_encoded(path)
-    return Gallery(path) if Gallery.exists(path) else read_catalog(path)
+    return Gallery(path) if Gallery.exists(path) else read_catalog(path, root=root)
 
 
 def _select(catalog: Catalog) -> Catalog:
