@@ -79,7 +79,7 @@ def read_delimited(source: Path, root: Path) -> Catalog:
     if "path" not in names:
         if any(suffix_of(name) in IMAGE_SUFFIXES for name in written):
             raise CatalogError(
-                f"{source} has no header line: its first line is {delimiter.join(written)!r}.",
+                f"{source} has no header line: its first line is {delimiter.join(written)[:80]!r}.",
                 "Start it with the line path,label",
             )
         raise no_path_column(written, source)

@@ -127,7 +127,7 @@ def _take(
     if not is_text(name):
         shown = path.encode("utf-8", "backslashreplace").decode()
         walk.problems.append(Problem("bad-name", True, "the name is not UTF-8; rename it", shown))
-    elif entry.is_dir():
+    elif _is_folder(entry):
         (linked if entry.is_symlink() else pending).append((entry.path, path + "/"))
     elif (suffix := suffix_of(name)) in IMAGE_SUFFIXES:
         walk.pictures.append(path)
@@ -136,3 +136,10 @@ def _take(
         walk.problems.append(Problem("unread-format", False, message, path))
     elif not prefix and suffix in _TABLE_SUFFIXES:
         walk.tables.append(name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself; if it is named like a picture, the check says that it is missing

@@ -44,9 +44,9 @@ def normal_names(names: Sequence[Any], source: Path) -> list[str]:
 def no_path_column(names: Sequence[str], source: Path) -> CatalogError:
     """Return the error for a table without the column `path`, naming what it has and what comes nearest."""
     near = [name for name in names if name.strip().lower() in _ALIASES["path"]]
-    near += [name for name in get_close_matches("path", names, cutoff=0.6) if name not in near]
+    near += [name for name in names if get_close_matches("path", [name.strip().lower()]) and name not in near]
     hint = f"rename {near[0]!r} to path" if near else "name the column with the files 'path'"
-    found = ", ".join(repr(name) for name in names[:20])
+    found = ", ".join(repr(name[:40]) for name in names[:20])
     return CatalogError(
         f"{source} has no column 'path'; its columns are {found}.",
         f"In its first line, {hint} (and the object's name 'label').",

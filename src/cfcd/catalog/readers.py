@@ -77,7 +77,7 @@ def _read_file(source: Path, root: Path) -> Catalog:
 def _is_table(source: Path) -> bool:
     """Tell a CSV that was named .txt from a list: its first line has a column `path`."""
     with open_text(source) as file:
-        names = [name.strip() for name in re.split("[,;\t]", file.readline(_LONGEST_HEADER).lower())]
+        names = [name.strip(' "\r\n') for name in re.split("[,;\t]", file.readline(_LONGEST_HEADER).lower())]
     return len(names) > 1 and "path" in names
 
 
