@@ -131,6 +131,8 @@ def test_notes_say_how_an_evaluation_would_go(photos: Path, tmp_path: Path) -> N
     assert check_catalog(read_catalog(photos / "arch")).notes == (
         "no labels: search works, an evaluation needs them",
     )
+    (photos / "loose.jpg").write_bytes(jpeg(9))
+    assert check_catalog(read_catalog(photos)).notes[1:] == ("1 of the images have no label",)
     lines = [f"photos/arch/{number}.jpg,x,{split}" for number, split in enumerate(("train", "test", "train"))]
     (tmp_path / "t.csv").write_text("path,label,split\n" + "\n".join(lines))
     assert check_catalog(read_catalog(tmp_path / "t.csv")).notes == (

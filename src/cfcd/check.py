@@ -73,6 +73,8 @@ def check_catalog(
     problems += _duplicates(catalog, paths, files, good)
     problems += _labels(catalog, good)
     notes, sides = _notes(catalog)
+    if catalog.has_labels and (unlabelled := list(catalog.labels or ()).count(None)):
+        notes = (*notes, f"{unlabelled:,} of the images have no label")
     if 2 * sum(problem.kind == "missing" for problem in problems) > len(catalog):
         hint = f"relative paths start from {catalog.root}; give another root if the pictures are elsewhere"
         notes = (*notes, hint)
