@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfcd.catalog import read_catalog
+from cfcd import pictures
+from cfcd.catalog import IMAGE_SUFFIXES, read_catalog
 from cfcd.catalog.paths import path_fault, suffix_of
 from cfcd.errors import CatalogError
 
@@ -76,6 +77,10 @@ def test_relative_and_home_folders_become_absolute(tmp_path: Path, monkeypatch: 
 )
 def test_folders_named_like_splits(tmp_path: Path, names: list[str], expected: list[Any]) -> None:
     assert [row[1:] for row in rows(touch(tmp_path, *names))] == expected
+
+
+def test_every_ending_that_can_be_decoded_is_found() -> None:
+    assert IMAGE_SUFFIXES == pictures.IMAGE_SUFFIXES
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
