@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import BinaryIO
 
@@ -67,21 +67,29 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-@cache
-def _reader_class(kind: str) -> type[ImageFile.ImageFile]:
-    """Import a decoder when its first file comes: most runs see JPEG only."""
-    module, name = {
-        "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
-        "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
-        "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
-        "TIFF": ("cfcd.pictures.tiff", "TiffReader"),
-        "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
-        "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
-        "JPEG2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
-        "PPM": ("PIL.PpmImagePlugin", "PpmImageFile"),
-        "HEIF": ("pillow_heif", "HeifImageFile"),
-    }[kind]
-    reader: type[ImageFile.ImageFile] = getattr(import_module(module), name)
+# Imported when the first such file comes: most runs see JPEG only.
+_READERS = {
+    "PNG": ("cfcd.pictures.png", "PngReader"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "TIFF": ("cfcd.pictures.tiff", "TiffReader"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "JPEG2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "PPM": ("PIL.PpmImagePlugin", "PpmImageFile"),
+    "HEIF": ("pillow_heif", "HeifImageFile"),
+}
+
+
+def _reader_class(kind: str, name: str) -> type[ImageFile.ImageFile]:
+    module, attribute = _READERS[kind]
+    try:
+        reader: type[ImageFile.ImageFile] = getattr(import_module(module), attribute)
+    except ImportError as error:
+        raise UnreadablePicture(
+            f"Cannot read {name}: {kind} pictures need a package that is not installed.",
+            "Run `pip install pillow-heif`.",
+        ) from error
     return reader
 
 
@@ -93,10 +101,10 @@ def _quiet_metadata() -> Iterator[None]:
     """Drop Pillow's warnings about odd metadata tags while a header is read.
 
     The list of filters belongs to the whole process: the lock keeps our own threads from mixing theirs up,
-    and the filter names one module so that whatever another thread sees of it does no harm.
+    and the filter names two modules so that whatever another thread sees of it does no harm.
     """
     with _WARNINGS_LOCK, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+        warnings.filterwarnings("ignore", module=r"PIL\.(Tiff|Png)ImagePlugin")
         yield
 
 
@@ -111,29 +119,23 @@ def open_reader(stream: BinaryIO, name: str, limits: PictureLimits) -> ImageFile
         PictureTooLarge: The header tells more pixels than `limits.max_pixels`.
         Exception: Anything a decoder raises on a damaged header.
     """
-    head = stream.read(32)
-    kind = sniff(head)
+    head = stream.read(64)
     stream.seek(0)
+    kind = sniff(head)
+    # No file name: Pillow would map the file, and a file that is cut while mapped kills the process.
     if kind == "JPEG":
         reader: ImageFile.ImageFile = JpegReader(stream, "")
     elif kind is None:
         raise _unknown_format(head, name)
     else:
-        if kind == "WEBP" and (canvas := _webp_canvas(head)):
-            check_pixels(canvas, name, limits)  # its decoder takes memory for the canvas on opening
-        try:
-            factory = _reader_class(kind)
-        except ImportError as error:
-            raise UnreadablePicture(
-                f"Cannot read {name}: {kind} pictures need a package that is not installed.",
-                "Run `pip install pillow-heif`.",
-            ) from error
-        # the file name stays empty: Pillow would map the file, and a file cut while mapped ends the process
-        if kind in {"TIFF", "AVIF"}:
-            with _quiet_metadata():
-                reader = factory(stream, "")
-        else:
-            reader = factory(stream, "")
+        # These decoders take memory, or fail without saying why, before they tell the size.
+        canvas = _told_size(kind, head if kind == "WEBP" else stream.read(4096))
+        stream.seek(0)
+        check_pixels(canvas, name, limits)
+        reader_class = _reader_class(kind, name)
+        noisy = kind in {"TIFF", "AVIF"} or b"acTL" in head
+        with _quiet_metadata() if noisy else nullcontext():
+            reader = reader_class(stream, "")
     check_pixels(reader.size, name, limits)
     return reader
 
@@ -144,14 +146,21 @@ def _unknown_format(head: bytes, name: str) -> UnreadablePicture:
     return UnreadablePicture(f"Cannot read {name}: {what}.", "Save it as JPEG or PNG, or leave it out.")
 
 
-def _webp_canvas(head: bytes) -> tuple[int, int] | None:
-    """Read (width, height) from the first 30 bytes of a WebP file (RFC 9649)."""
-    if len(head) < 30:
-        return None
+def _told_size(kind: str, head: bytes) -> tuple[int, int]:
+    """Read (width, height) from the start of a WebP (RFC 9649), AVIF or HEIF file (ISO/IEC 23008-12, ispe).
+
+    (0, 0) where it is not told there, or for another format.
+    """
+    if kind in {"AVIF", "HEIF"}:
+        boxes = (found.end() + 4 for found in re.finditer(b"ispe", head) if found.end() + 12 <= len(head))
+        sizes = [struct.unpack_from(">II", head, at) for at in boxes]
+        return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    if kind != "WEBP" or len(head) < 30:
+        return (0, 0)
     if head[12:16] == b"VP8X":
         return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
     if head[12:16] == b"VP8L":
         bits = int.from_bytes(head[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = struct.unpack("<HH", head[26:30])
+    width, height = struct.unpack_from("<HH", head, 26)
     return width & 0x3FFF, height & 0x3FFF

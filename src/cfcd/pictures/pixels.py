@@ -25,7 +25,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if mode == "RGB" and "transparency" not in image.info:
         return image
     if mode.startswith("I;16"):
-        return _grey16(np.asarray(image))
+        return _grey16(np.asarray(image), image.info.get("transparency"))
     if mode in {"I", "F"}:
         return _wide_grey(np.asarray(image))
     if mode in _ALPHA or "transparency" in image.info:
@@ -46,8 +46,11 @@ def _over_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _grey16(values: npt.NDArray[Any]) -> Image.Image:
-    return Image.fromarray(_eight_bit(values)).convert("RGB")
+def _grey16(values: npt.NDArray[Any], clear: object = None) -> Image.Image:
+    grey = _eight_bit(values)
+    if isinstance(clear, int):  # the one value that a PNG may declare transparent
+        grey[values == clear] = 255
+    return Image.fromarray(grey).convert("RGB")
 
 
 def _eight_bit(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

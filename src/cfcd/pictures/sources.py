@@ -19,25 +19,13 @@ from cfcd.errors import PictureTooLarge, UnreadablePicture
 PictureSource: TypeAlias = Path | str | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
 
 # Lower case, with the dot, as `Path.suffix.lower()` gives them; files are decoded by content, not by suffix.
-IMAGE_SUFFIXES: frozenset[str] = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".avif", ".avifs", ".bmp"}
-    | {
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".pfm",
-        ".jp2",
-        ".j2k",
-        ".jpf",
-        ".jpx",
-        ".jpc",
-        ".j2c",
-    }
-    | {".heic", ".heif", ".hif"}
-)
+# fmt: off
+IMAGE_SUFFIXES: frozenset[str] = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".avif", ".avifs", ".bmp",
+    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c",
+    ".heic", ".heif", ".hif",
+})
+# fmt: on
 
 ANONYMOUS = "the picture"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
@@ -18,7 +20,7 @@ class TiffReader(TiffImageFile):
 
     def _open(self) -> None:
         super()._open()
-        value = self.tag_v2.get(_ORIENTATION)
+        value: Any = self.tag_v2.get(_ORIENTATION)
         self.stored_orientation = value if value in range(1, 9) else 1
         self._size = self._tile_size
 
@@ -31,7 +33,7 @@ class TiffReader(TiffImageFile):
     def load_end(self) -> None:
         """Do nothing: Pillow would read the tags again (and warn), then rotate."""
 
-    def load(self) -> Image.core.PixelAccess | None:
+    def load(self) -> Any:
         """Decode; bring 12-bit grey, and grey whose 0 is white, to 16 bits with 0 as black."""
         if self.tile:
             super().load()

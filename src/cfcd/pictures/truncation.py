@@ -5,12 +5,19 @@ from __future__ import annotations
 import io
 import os
 import struct
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image, ImageFile
 
 from cfcd.errors import PictureError, PictureTooLarge, TruncatedPicture, UnreadablePicture
 from cfcd.pictures.formats import sniff
+
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
+# bytes of one value by TIFF type; one for those not named
+_TIFF_WIDTHS = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+# tags of where strips and tiles start: tags of how long they are
+_TIFF_PLACES = {273: 279, 324: 325}
+_TIFF_TABLES = {*_TIFF_PLACES, *_TIFF_PLACES.values()}
 
 
 def explain(error: Exception, stream: BinaryIO | None, name: str) -> PictureError:
@@ -35,7 +42,7 @@ def explain(error: Exception, stream: BinaryIO | None, name: str) -> PictureErro
         )
     if is_cut(error, stream):
         return TruncatedPicture(
-            f"Cannot read {name}: its end is missing ({reason}).",
+            f"Cannot read {name}: its end is missing.",
             "Copy it again, or allow truncated pictures to take the part that is there.",
         )
     return UnreadablePicture(
@@ -50,20 +57,19 @@ def is_cut(error: Exception, stream: BinaryIO | None) -> bool:
         return True
     if stream is None:
         return False
-    stream.seek(0)
-    kind = sniff(stream.read(16))
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - 1024))
-    tail = stream.read(1024)
-    if kind in {"JPEG", "PNG", "GIF"}:
-        return {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}[kind] not in tail
-    return (promised_size(stream) or 0) > size
+    try:
+        size = stream.seek(0, os.SEEK_END)
+        kind = sniff(_read_at(stream, 0, 16))
+        if kind in _END_MARKS:
+            return _END_MARKS[kind] not in _read_at(stream, max(0, size - 1024), 1024)
+        return (promised_size(stream) or 0) > size
+    except Exception:  # a failing disk, a caller's odd file object: the first error says more
+        return False
 
 
 def promised_size(stream: BinaryIO) -> int | None:
     """Return how many bytes the file's own structure says it has, or None where it does not say."""
-    stream.seek(0)
-    head = stream.read(16)
+    head = _read_at(stream, 0, 16)
     kind = sniff(head)
     try:
         if kind == "WEBP":
@@ -93,7 +99,7 @@ def _boxes_size(stream: BinaryIO) -> int:
 
 
 def _tiff_size(stream: BinaryIO) -> int:
-    """Return the end of the last strip, tile or directory of the first page (TIFF 6.0)."""
+    """Return where the first page ends: the last byte of its strips, tiles and tags (TIFF 6.0, section 2)."""
     head = _read_at(stream, 0, 8)
     order = "<" if head.startswith(b"II") else ">"
     (start,) = struct.unpack_from(order + "I", head, 4)
@@ -101,23 +107,21 @@ def _tiff_size(stream: BinaryIO) -> int:
     if len(raw) < 2:
         return int(start) + 2
     (count,) = struct.unpack(order + "H", raw)
-    end = start + 2 + 12 * count + 4
-    found: dict[int, tuple[int, ...]] = {}
     directory = _read_at(stream, start + 2, 12 * count)
+    ends = [start + 2 + 12 * count + 4]
+    found: dict[int, tuple[int, ...]] = {}
     for entry in range(0, len(directory) - 11, 12):
-        tag, kind, length = struct.unpack_from(order + "HHI", directory, entry)
-        if tag in {273, 279, 324, 325} and kind in {3, 4} and length <= 1 << 20:
-            layout = f"{order}{length}{'H' if kind == 3 else 'I'}"
-            width = struct.calcsize(layout)
-            (where,) = struct.unpack_from(order + "I", directory, entry + 8)
-            data = directory[entry + 8 : entry + 12][:width] if width <= 4 else _read_at(stream, where, width)
-            if len(data) < width:
-                return int(where + width)
-            found[tag] = struct.unpack(layout, data)
-    for offsets, lengths in ((273, 279), (324, 325)):
-        ends = zip(found.get(offsets, ()), found.get(lengths, ()), strict=False)
-        end = max([end, *(a + b for a, b in ends)])
-    return int(end)
+        tag, kind, length, where = struct.unpack_from(order + "HHII", directory, entry)
+        width = length * _TIFF_WIDTHS.get(kind, 1)
+        if width > 4:
+            ends.append(where + width)
+        if tag in _TIFF_TABLES and kind in {3, 4} and length <= 1 << 20:
+            data = _read_at(stream, where, width) if width > 4 else directory[entry + 8 : entry + 8 + width]
+            if len(data) == width:
+                found[tag] = struct.unpack(f"{order}{length}{'H' if kind == 3 else 'I'}", data)
+    for offsets, lengths in _TIFF_PLACES.items():
+        ends += [a + b for a, b in zip(found.get(offsets, ()), found.get(lengths, ()), strict=False)]
+    return int(max(ends))
 
 
 def _read_at(stream: BinaryIO, at: int, count: int) -> bytes:
@@ -132,16 +136,22 @@ def rescue(reader: ImageFile.ImageFile) -> bool:
     reader.tile = []
     try:
         reader.load()
-    except Exception:  # nothing was decoded
+        return reader.getbbox(alpha_only=False) is not None
+    except Exception:  # no memory was taken yet
         return False
-    return True
 
 
 def pad(stream: BinaryIO, max_bytes: int) -> BinaryIO | None:
-    """Return a copy of a cut file filled with zeros to the size it promises, or None if it promises none."""
+    """Return a copy of a cut file filled up to the size it promises, or None if it promises none.
+
+    Decoders that want the whole file (WebP, AVIF, JPEG 2000) then give what the first part holds.
+    """
     size = promised_size(stream)
     if size is None or size > max_bytes:
         return None
-    stream.seek(0)
-    data: Any = stream.read()
-    return io.BytesIO(data.ljust(size, b"\0")) if len(data) < size else None
+    data = _read_at(stream, 0, -1)
+    if len(data) >= size:
+        return None
+    end = b"\xff\xd9" if sniff(data[:16]) == "JPEG2000" else b""  # it looks for its end marker
+    size -= len(end)
+    return io.BytesIO(data[:size].ljust(size, b"\0") + end)
