@@ -49,25 +49,24 @@ def index(
     from cfcd.cli.options import make_reading
     from cfcd.cli.output import emit, note_skipped, progress
     from cfcd.encoding.preprocess import parse_scales
-    from cfcd.encoding.shards import is_encoded, read_encoded
+    from cfcd.encoding.shards import Encoded, is_encoded, read_encoded
     from cfcd.gallery import open_or_create
 
-    encoded = read_encoded(data) if is_encoded(data) else None
+    source = read_encoded(data) if is_encoded(data) else read_catalog(data, root=root)
     with open_or_create(
         out,
         model=model,
-        encoded=encoded,
+        encoded=source if isinstance(source, Encoded) else None,
         long_side=size,
         scales=None if scales is None else parse_scales(scales),
         device=device,
         precision=precision,
         reading=make_reading(allow_truncated),
     ) as gallery:
-        source = encoded or read_catalog(data, root=root)
         with progress("indexing") as advance:
             summary = gallery.update(source, remove_missing=not keep_missing, progress=advance)
         skipped = [(row[0], row[3]) for row in summary.skipped.values()]
-        note_skipped(skipped, () if encoded else source.problems)
+        note_skipped(skipped, () if isinstance(source, Encoded) else source.problems)
         result = {
             **summary.to_json(),
             "items": len(gallery),

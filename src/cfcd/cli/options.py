@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 Data = Annotated[
     Path,
     typer.Argument(
-        help="Pictures: a folder (one sub-folder per object, or flat), a CSV or Parquet table, a text list."
+        metavar="DATA",
+        help=(
+            "Pictures: a folder (one sub-folder per object, or flat), a CSV or Parquet table, a text list, "
+            "Google Landmarks v2 files, a revisitop ground truth."
+        ),
     ),
 ]
 Root = Annotated[

@@ -34,8 +34,8 @@ def note_skipped(skipped: Sequence[tuple[str, str]], problems: Sequence[Problem]
         note(f"skipped {path}: {reason}")
     for problem in problems:
         if problem.fatal:
-            where = "" if problem.row is None else f" row {problem.row}"
-            note(f"skipped{where}: {problem.message}")
+            place = [problem.file, None if problem.row is None else f"row {problem.row}"]
+            note(f"skipped {' '.join(filter(None, place))}: {problem.message}")
 
 
 @contextmanager

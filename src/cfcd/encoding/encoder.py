@@ -190,8 +190,8 @@ def _finished(picture: _Pending[Job]) -> tuple[Job, NDArray[np.float32] | Pictur
     scales = [running.result()[row] for running, row in picture.rows]
     if len(scales) == 1:
         return picture.job, scales[0]
-    mean = np.mean(scales, axis=0, dtype=np.float32)
-    return picture.job, mean / np.linalg.norm(mean)
+    mean: NDArray[np.float32] = np.mean(scales, axis=0, dtype=np.float32)
+    return picture.job, mean / np.float32(np.linalg.norm(mean))
 
 
 def _as_list(pictures: PictureSource | Sequence[PictureSource]) -> list[PictureSource]:

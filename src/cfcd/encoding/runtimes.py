@@ -100,8 +100,6 @@ class TorchRuntime:
         self.precision = precision
         self._torch = torch
         self._net = PixelsToDescriptor(model.load_network(), model.config.preprocessing).eval().to(device)
-        if on_gpu:
-            self._net = self._net.to(memory_format=torch.channels_last)
 
     def submit(self, pixels: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
         """Run (n, H, W, 3) uint8 at once; the future is already done."""

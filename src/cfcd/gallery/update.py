@@ -93,11 +93,8 @@ def update(
     if plan.described or plan.gone:
         with store.changing() as generation:
             store.remove((old.number for old in plan.gone), generation)
-            # Two steps, so that two pictures may swap their names.
-            for old, _, _ in plan.described:
-                store.describe(old.number, source, _parked(old), old.stamp)
-            for old, index, stamp in plan.described:
-                store.describe(old.number, source, intake.catalog[index], stamp)
+            for old, index, new_stamp in plan.described:
+                store.describe(old.number, source, intake.catalog[index], new_stamp)
     added = changed = 0
     batch = _Batch(store, source, plan.replaced)
     try:
@@ -177,7 +174,8 @@ def _compare(
     elif same_file and _plain(old.item) == _plain(item) and old.source == source:
         plan.unchanged += 1
     else:
-        plan.described.append((old, index, FileStamp(*status, old.stamp.digest)))
+        stamp = FileStamp(*status, old.stamp.digest)
+        plan.described.append((old, index, stamp))
         if _plain(old.item, path=False) != _plain(item, path=False):
             plan.relabelled += 1
         elif old.item.path != item.path or old.source != source:
@@ -212,22 +210,6 @@ def _plain(item: Item, path: bool = True) -> tuple[Any, ...]:
     extra = {name: value if value is None else str(value) for name, value in item.extra.items()}
     described = (item.label, item.split, item.is_query, item.is_gallery, extra)
     return (*described, item.path, item.row) if path else described
-
-
-def _parked(old: StoredItem) -> Item:
-    """Give the item under an id that no catalog can hold."""
-    item = old.item
-    return Item(
-        id=f"\x00{old.number}",
-        path=item.path,
-        label=item.label,
-        split=item.split,
-        is_query=item.is_query,
-        is_gallery=item.is_gallery,
-        box=item.box,
-        row=item.row,
-        extra=item.extra,
-    )
 
 
 class _Batch:
