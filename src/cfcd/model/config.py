@@ -49,26 +49,25 @@ def _check_format(value: object) -> None:
 
 
 def _number(value: object, where: str) -> float:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    _require(good, f"{where} must be a finite number, not {value!r}.")
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
+    _require(good, f"{where} must be a finite number, not {value!r:.80}.")
     return float(value)  # type: ignore[arg-type]
 
 
-def _whole(value: object, where: str, low: int, high: int) -> int:
+def _whole(value: object, where: str, low: int, high: int) -> None:
     good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    _require(good, f"{where} must be a whole number from {low} to {high}, not {value!r}.")
-    return value  # type: ignore[return-value]
+    _require(good, f"{where} must be a whole number from {low} to {high}, not {value!r:.80}.")
 
 
 def _numbers(value: object, where: str) -> tuple[float, ...]:
-    _require(isinstance(value, (list, tuple)), f"{where} must be a list of numbers, not {value!r}.")
+    _require(isinstance(value, (list, tuple)), f"{where} must be a list of numbers, not {value!r:.80}.")
     return tuple(_number(item, where) for item in value)  # type: ignore[attr-defined]
 
 
 def _choice(value: object, where: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         guess = nearest(str(value), list(choices))
-        raise ModelError(f"{where} must be one of {', '.join(choices)}, not {value!r}.{guess}", _MEND)
+        raise ModelError(f"{where} must be one of {', '.join(choices)}, not {value!r:.80}.{guess}", _MEND)
 
 
 def _parse(cls: type[T], data: object, where: str, **nested: Any) -> T:
@@ -192,6 +191,8 @@ class Network:
             "must hold the transformers configuration" if is_free else f"does not go with {self.backbone}"
         )
         _require(isinstance(self.backbone_config, dict) == is_free, f"network.backbone_config {wanted}.")
+        good = self.whitening is None or isinstance(self.whitening, Whitening)
+        _require(good, "network.whitening must be a JSON object or null.")
         _set(self, p=p, eps=eps)
 
     @property
@@ -235,6 +236,10 @@ class ModelConfig:
             good, f"name must be letters, digits and . _ + - (1 to 100 of them), not {self.name!r:.120}."
         )
         _require(isinstance(self.training, dict), "training must be a JSON object.")
+        try:
+            json.dumps(self.training, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"training must hold JSON values only: {error}.", _MEND) from error
         _require(isinstance(self.files, dict), "files must be a JSON object.")
         for name, digest in self.files.items():
             # Separators would let a config reach outside its folder.

@@ -98,16 +98,16 @@ def _halve(graph: Any) -> None:
 
 
 def probe_pictures() -> list[NDArray[np.uint8]]:
-    """Make (1, H, W, 3) pictures of two sizes, random and structured, to compare networks on."""
+    """Make stacks (3, H, W, 3) of two sizes, each structured and random, to compare networks on."""
     random = np.random.default_rng(0)
-    pictures = []
-    for height, width in ((192, 256), (320, 224)):
+    stacks = []
+    for height, width in ((96, 160), (192, 128)):
         rows, columns = np.mgrid[:height, :width]
         ramp = np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) % 256], -1)
-        board = ((rows // 24 + columns // 40) % 2 * 200 + 20)[..., None] * np.array([1.0, 0.6, 0.3])
+        board = ((rows // 12 + columns // 20) % 2 * 200 + 20)[..., None] * np.array([1.0, 0.6, 0.3])
         noise = random.integers(0, 256, (height, width, 3))
-        pictures += [picture.astype(np.uint8)[None] for picture in (ramp, board, noise)]
-    return pictures
+        stacks.append(np.stack([ramp, board, noise]).astype(np.uint8))
+    return stacks
 
 
 def parity(model: PixelsToDescriptor, onnx_bytes: bytes) -> float:
@@ -123,10 +123,10 @@ def parity(model: PixelsToDescriptor, onnx_bytes: bytes) -> float:
 
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(onnx_bytes), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    pictures = probe_pictures()
+    stacks = probe_pictures()
     with torch.no_grad():
-        expected = unit_rows([model(torch.from_numpy(picture)).numpy()[0] for picture in pictures])
-    found = unit_rows([compiled({PIXELS: picture})[0][0] for picture in pictures])
+        expected = unit_rows([model(torch.from_numpy(stack)).numpy() for stack in stacks])
+    found = unit_rows([compiled({PIXELS: stack})[0] for stack in stacks])
     lowest = float((expected * found).sum(1).min())
     # An untrained network gives nearly the same descriptor for everything: a fixed limit would see no error.
     spread = 1 - float((expected @ expected.T).mean())
@@ -138,8 +138,8 @@ def parity(model: PixelsToDescriptor, onnx_bytes: bytes) -> float:
     return lowest
 
 
-def unit_rows(rows: list[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Stack rows as float64 and bring them to unit length."""
-    stacked = np.asarray(rows, np.float64)
+def unit_rows(blocks: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Put blocks of rows under each other as float64 and bring the rows to unit length."""
+    stacked = np.concatenate(blocks).astype(np.float64)
     unit: NDArray[np.float64] = stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
     return unit

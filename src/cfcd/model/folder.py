@@ -80,6 +80,11 @@ class ModelFolder:
         """Give the path of `model.onnx`, or None for a model that has none."""
         return self.path / ONNX if ONNX in self.config.files else None
 
+    @property
+    def weights_path(self) -> Path | None:
+        """Give the path of `model.safetensors`, or None for a model that comes as ONNX only."""
+        return self.path / WEIGHTS if WEIGHTS in self.config.files else None
+
     def read_onnx_bytes(self) -> bytes:
         """Read `model.onnx`; raise ModelError when it is missing or is not the file config.json describes."""
         return self._read(ONNX)
@@ -107,12 +112,13 @@ class ModelFolder:
         """
         for package in ("torch", "safetensors"):
             need(package, f"Loading the torch network of {self.name}")
+        import torch
         from safetensors import SafetensorError
         from safetensors.torch import load
 
         from cfcd.model.network import DescriptorNet
 
-        if WEIGHTS not in self.config.files:
+        if self.weights_path is None:
             what = f"The model {self.name} in {self.path} holds {ONNX} only, no torch weights."
             how = f"cfcd create OUT --backbone {self.config.network.backbone}"
             raise ModelError(what, f"Make one that has them with `{how}`.")
@@ -122,7 +128,9 @@ class ModelFolder:
         except SafetensorError as error:
             what = f"{self.path / WEIGHTS} is not a safetensors file: {error}."
             raise ModelError(what, "Restore the file, or make the model again.") from error
-        net = DescriptorNet(self.config.network)
+        # Layers draw random weights when made; loading must not move the caller's random state.
+        with torch.random.fork_rng(devices=[]):
+            net = DescriptorNet(self.config.network)
         check_tensors(
             {key: tuple(value.shape) for key, value in tensors.items()},
             {key: tuple(value.shape) for key, value in net.state_dict().items()},

@@ -100,6 +100,10 @@ class EfficientNetLite0(nn.Module):
                 width = stage.width
         self.blocks = nn.ModuleList(blocks)
         self.head = ConvNorm(width, CHANNELS, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # torch's own initial weights let the signal fade: the last map would be zero throughout.
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, 3, H, W) normalised float to (B, 1280, H/32, W/32), non-negative."""
