@@ -43,6 +43,12 @@ class Case:
     error: type[PictureError] | None = None
 
 
+def differences(image: Image.Image, points: Points) -> dict[tuple[int, int], int]:
+    """Return how far each point's colour is from what it should be."""
+    colours = {at: zip(image.getpixel(at), colour, strict=True) for at, colour in points.items()}
+    return {at: max(abs(is_ - should) for is_, should in pairs) for at, pairs in colours.items()}
+
+
 def scene(size: tuple[int, int] = SIZE) -> Image.Image:
     """Return the test picture: red, green over blue, yellow."""
     width, height = size
@@ -109,16 +115,29 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def png16(colour: int, *samples: int) -> bytes:
+    """Return a PNG of one pixel from its 16-bit samples."""
+    return png((1, 1), 16, colour, b"\0" + struct.pack(f">{len(samples)}H", *samples))
+
+
 def interlaced() -> bytes:
     """Return the scene as an Adam7 PNG (PNG 3, section 8.1)."""
     values = np.asarray(scene())
-    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    passes = (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    )
     rows = (row for x, y, across, down in passes for row in values[y::down, x::across])
     return png(SIZE, 8, 2, b"".join(b"\0" + row.tobytes() for row in rows), interlace=1)
 
 
 def tiff(tags: dict[int, tuple[int, tuple[int, ...]]], pixels: bytes, order: str = "<") -> bytes:
-    """Return a TIFF of one strip from tags (number -> (2 short | 4 long | 7 bytes, values)); strip tags are added."""
+    """Return a TIFF of one strip; a tag is (3 short | 4 long | 7 bytes, values), those of the strip are added."""
     tags = {**tags, 273: (4, (8,)), 279: (4, (len(pixels),))}
     start = 8 + len(pixels) + len(pixels) % 2
     spill = start + 2 + 12 * len(tags) + 4
@@ -137,7 +156,16 @@ def tiff(tags: dict[int, tuple[int, tuple[int, ...]]], pixels: bytes, order: str
 
 def grey_tags(size: tuple[int, int], depth: int, *, photometric: int = 1, sample: int = 1) -> dict[int, Any]:
     """Return the tags of a grey TIFF."""
-    short = {256: size[0], 257: size[1], 258: depth, 259: 1, 262: photometric, 277: 1, 278: size[1], 339: sample}
+    short = {
+        256: size[0],
+        257: size[1],
+        258: depth,
+        259: 1,
+        262: photometric,
+        277: 1,
+        278: size[1],
+        339: sample,
+    }
     return {tag: (3, (value,)) for tag, value in short.items()}
 
 
@@ -173,7 +201,7 @@ def frames(kind: str, **options: Any) -> bytes:
     return saved(scene(), kind, save_all=True, append_images=[Image.new("RGB", SIZE)], **options)
 
 
-def transparent() -> Image.Image:
+def clear() -> Image.Image:
     """Return the scene with its lower half transparent, its top right quarter half so."""
     image = scene().convert("RGBA")
     image.putalpha(255)
@@ -191,7 +219,7 @@ def palette(**options: Any) -> bytes:
 
 
 def palette_clear(kind: str) -> bytes:
-    """Return a palette picture whose lower half is clear: one clear colour (GIF), or an alpha for each (PNG)."""
+    """Return a palette picture whose lower half is clear: a clear colour (GIF) or an alpha for each (PNG)."""
     image = Image.new("P", SIZE)
     image.putpalette([*RED, *GREEN, *BLUE])
     image.paste(1, (24, 0, 48, 16))
@@ -216,6 +244,11 @@ def jpeg_with(data: bytes, marker: int = 0xE1) -> bytes:
     return jpeg[:2] + struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data + jpeg[2:]
 
 
+def jpeg_exif(block: bytes) -> bytes:
+    """Return the scene as JPEG with an Exif block."""
+    return jpeg_with(b"Exif\0\0" + block)
+
+
 def jpeg_bits(depth: int) -> bytes:
     """Return a JPEG whose header tells another number of bits."""
     data = saved(scene(), "JPEG")
@@ -224,15 +257,17 @@ def jpeg_bits(depth: int) -> bytes:
 
 def png_with(before: bytes, after: bytes = b"") -> bytes:
     """Return the scene as PNG with more chunks around its pixels."""
-    return png(SIZE, 8, 2, b"".join(b"\0" + row.tobytes() for row in np.asarray(scene())), before=before, after=after)
+    return png(
+        SIZE, 8, 2, b"".join(b"\0" + row.tobytes() for row in np.asarray(scene())), before=before, after=after
+    )
 
 
-def turned(kind: str, orientation: int, **options: Any) -> bytes:
+def turned(kind: str, orientation: int) -> bytes:
     """Return the scene stored in one of the eight orientations, with the tag that says so."""
     tag: dict[str, Any] = {"exif": b"Exif\0\0" + exif(orientation)}
     if kind == "TIFF":
         tag = {"tiffinfo": {274: orientation}}
-    return saved(stored_as(scene(), orientation), kind, **tag, **options)
+    return saved(stored_as(scene(), orientation), kind, **tag, **({"quality": 95} if kind != "TIFF" else {}))
 
 
 def late_exif() -> bytes:
@@ -240,17 +275,17 @@ def late_exif() -> bytes:
     return png_with(b"", chunk(b"eXIf", exif(3)))
 
 
-def exif_as_text() -> bytes:
-    """Return a PNG with Exif (upside down) as ImageMagick used to write it."""
-    block = exif(3)
-    text = f"\nexif\n{len(block):8}\n{block.hex()}\n".encode()
+def exif_as_text(digits: str = "") -> bytes:
+    """Return a PNG with Exif (upside down unless given) as ImageMagick used to write it."""
+    digits = digits or exif(3).hex()
+    text = f"\nexif\n{len(digits) // 2:8}\n{digits}\n".encode()
     return png_with(chunk(b"tEXt", b"Raw profile type exif\0" + text))
 
 
 def bad_exif_tag() -> bytes:
     """Return a JPEG whose Exif makes Pillow warn: a text far longer than the block."""
     block = b"MM" + struct.pack(">HI", 42, 8) + struct.pack(">HHHII", 1, 0x010F, 2, 1 << 20, 8)
-    return jpeg_with(b"Exif\0\0" + block)
+    return jpeg_exif(block)
 
 
 def odd_tags() -> bytes:
@@ -265,7 +300,9 @@ def odd_tags() -> bytes:
 
 def grey_tiff(left: int, right: int, order: str, photometric: int = 1) -> bytes:
     """Return 16-bit `halves` in either byte order."""
-    return tiff(grey_tags(SIZE, 16, photometric=photometric), halves(left, right, order + "u2").tobytes(), order)
+    return tiff(
+        grey_tags(SIZE, 16, photometric=photometric), halves(left, right, order + "u2").tobytes(), order
+    )
 
 
 def twelve_bit() -> bytes:
@@ -291,9 +328,12 @@ def damaged_png() -> bytes:
     return patched(data, len(data) // 2, b"\xa5" * 4000)
 
 
-def webp_x() -> bytes:
-    """Return a WebP with an extended header."""
-    return saved(transparent(), "WEBP")
+def huge_webp(*, alpha: bool = False, lossless: bool = False) -> bytes:
+    """Return a WebP whose header, one of its three kinds, tells 16383 or 16384 pixels each way."""
+    data = saved(clear() if alpha else scene(), "WEBP", lossless=lossless)
+    if alpha:
+        return patched(data, 24, b"\xff\x3f\0\xff\x3f\0")
+    return patched(data, 21, b"\xff\xff\xff\x0f") if lossless else patched(data, 26, b"\xff\x3f\xff\x3f")
 
 
 def huge_jpeg() -> bytes:
@@ -312,6 +352,11 @@ def huge_avif() -> bytes:
     """Return an AVIF whose header tells 20000 x 15000 pixels."""
     data = saved(scene(), "AVIF")
     return patched(data, data.index(b"ispe") + 8, struct.pack(">II", 20000, 15000))
+
+
+def huge_bmp() -> bytes:
+    """Return a BMP whose header tells 60000 x 60000 pixels."""
+    return patched(saved(scene(), "BMP"), 18, struct.pack("<ii", 60000, 60000))
 
 
 def huge_jp2() -> bytes:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import BinaryIO
 
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from cfcd.errors import UnreadablePicture
@@ -97,14 +97,15 @@ _WARNINGS_LOCK = threading.Lock()
 
 
 @contextmanager
-def _quiet_metadata() -> Iterator[None]:
-    """Drop Pillow's warnings about odd metadata tags while a header is read.
+def _quiet_header() -> Iterator[None]:
+    """Drop Pillow's warnings about odd metadata and many pixels while a header is read.
 
     The list of filters belongs to the whole process: the lock keeps our own threads from mixing theirs up,
-    and the filter names two modules so that whatever another thread sees of it does no harm.
+    and the filters are so narrow that whatever another thread sees of them does no harm.
     """
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.(Tiff|Png)ImagePlugin")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
 
 
@@ -133,8 +134,8 @@ def open_reader(stream: BinaryIO, name: str, limits: PictureLimits) -> ImageFile
         stream.seek(0)
         check_pixels(canvas, name, limits)
         reader_class = _reader_class(kind, name)
-        noisy = kind in {"TIFF", "AVIF"} or b"acTL" in head
-        with _quiet_metadata() if noisy else nullcontext():
+        noisy = kind in {"TIFF", "AVIF", "GIF"} or b"acTL" in head
+        with _quiet_header() if noisy else nullcontext():
             reader = reader_class(stream, "")
     check_pixels(reader.size, name, limits)
     return reader

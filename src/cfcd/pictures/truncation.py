@@ -13,6 +13,9 @@ from cfcd.errors import PictureError, PictureTooLarge, TruncatedPicture, Unreada
 from cfcd.pictures.formats import sniff
 
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
+_MOST_FILLING = (
+    16  # times the bytes there are: a few bytes that promise a huge file shall not take its memory
+)
 # bytes of one value by TIFF type; one for those not named
 _TIFF_WIDTHS = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 # tags of where strips and tiles start: tags of how long they are
@@ -150,7 +153,7 @@ def pad(stream: BinaryIO, max_bytes: int) -> BinaryIO | None:
     if size is None or size > max_bytes:
         return None
     data = _read_at(stream, 0, -1)
-    if len(data) >= size:
+    if not len(data) < size <= len(data) * _MOST_FILLING:
         return None
     end = b"\xff\xd9" if sniff(data[:16]) == "JPEG2000" else b""  # it looks for its end marker
     size -= len(end)
