@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -106,6 +107,9 @@ def create_model(
         training["whitening"] = f"untrained: a random orthogonal projection to {dim} numbers"
     if parts.training == _RANDOM or dim is not None:
         training["seed"] = seed
+    if config.backbone != "efficientnet_lite0":
+        # Its tensor names are those of transformers' modules, which may change between versions.
+        training["transformers"] = version("transformers")
     return NewModel(net, Preprocessing(**(parts.preprocessing | limits)), training)
 
 
