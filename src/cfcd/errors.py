@@ -28,6 +28,12 @@ class UsageError(CfcdError):
     exit_code = 2
 
 
+class Interrupted(CfcdError):
+    """Report that the user stopped a command; what was done until then is kept."""
+
+    exit_code = 130
+
+
 class CatalogError(CfcdError):
     """Report a catalog that cannot be read at all; bad rows are problems, not errors."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cfcd
-from cfcd.cli.output import guarded
+from cfcd.cli.output import guarded, interruptible
 
 app = typer.Typer(
     add_completion=False,
@@ -55,7 +55,7 @@ def _register() -> None:
     from cfcd.cli.search import search
 
     for command in (check, encode, index, search, evaluate, info, remove, create, demo):
-        app.command()(command)
+        app.command()(interruptible(command))
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from cfcd.errors import CfcdError
+from cfcd.errors import CfcdError, Interrupted
 
 if TYPE_CHECKING:
     from cfcd.catalog import Problem
 
+Command = TypeVar("Command", bound=Callable[..., None])
 Advance = Callable[[int, int], None]
 
 
@@ -63,6 +65,21 @@ def progress(label: str) -> Iterator[Advance]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def interruptible(command: Command) -> Command:
+    """Turn Ctrl-C within a command into an error of ours, before the argument parser swallows it."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "Interrupted; what is done is kept.", "The same command goes on from there."
+            ) from None
+
+    return cast("Command", run)
+
+
 def guarded(run: Callable[[], None], debug: bool) -> int:
     """Run a command and turn what it raises into an exit code: 2 usage, 1 data, 130 interrupted.
 
@@ -77,9 +94,6 @@ def guarded(run: Callable[[], None], debug: bool) -> int:
             traceback.print_exc()
         note(f"error: {error.what}\n  {error.mend}")
         return error.exit_code
-    except KeyboardInterrupt:
-        note("\ninterrupted: what is done is kept, the same command goes on from there.")
-        return 130
     except BrokenPipeError:
         # The reader (head, less) left early; keep Python from complaining again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
