@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 from tests.support import make_photo
 
+from cfcd.gallery import Gallery
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -158,14 +160,14 @@ def test_an_interrupt_keeps_what_is_done_and_says_so(cli: Cli, tmp_path: Path) -
     folder.mkdir()
     for number in range(1500):
         make_photo(number, (320, 320)).save(folder / f"{number}.jpg")
+    gallery = tmp_path / "gallery"
     process = subprocess.Popen(
-        [sys.executable, "-m", "cfcd", "index", folder, "--out", tmp_path / "gallery"],
+        [sys.executable, "-m", "cfcd", "index", folder, "--out", gallery],
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not any(tmp_path.glob("gallery/gallery.sqlite-wal")):
+    while process.poll() is None and not (Gallery.exists(gallery) and len(Gallery(gallery))):
         time.sleep(0.01)
-    time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
