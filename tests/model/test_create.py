@@ -82,6 +82,7 @@ def test_any_transformers_folder_becomes_a_model_that_needs_no_hub(vit, tmp_path
     made = create_model(vit)
     assert made.training["weights"].startswith("pretrained: tiny vit")
     assert made.training["left_out"] == ["classifier.bias", "classifier.weight"]
+    assert made.training["transformers"][0].isdigit()
     assert made.preprocessing.side_multiple == 16
     saved = made.save(tmp_path / "my model")
     assert saved.name == "my-model"
