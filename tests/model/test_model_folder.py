@@ -92,6 +92,14 @@ def test_other_preprocessing_is_another_identity():
         model.with_preprocessing(scales=())
 
 
+def test_reference_finds_the_model_again_from_anywhere(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = find_model("./imagenet-lite0").reference
+    monkeypatch.chdir("/")
+    assert find_model(relative).path.samefile(copy)
+    assert find_model("imagenet-lite0").reference == "imagenet-lite0"
+
+
 def test_unknown_names_and_empty_folders_are_explained(tmp_path):
     with pytest.raises(ModelError, match="Did you mean 'imagenet-lite0'"):
         find_model("imagenet-lite")
