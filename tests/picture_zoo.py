@@ -137,7 +137,7 @@ def interlaced() -> bytes:
 
 
 def tiff(tags: dict[int, tuple[int, tuple[int, ...]]], pixels: bytes, order: str = "<") -> bytes:
-    """Return a TIFF of one strip; a tag is (3 short | 4 long | 7 bytes, values), those of the strip are added."""
+    """Return a TIFF of one strip; a tag is (3 short | 4 long | 7 bytes, values), the strip's are added."""
     tags = {**tags, 273: (4, (8,)), 279: (4, (len(pixels),))}
     start = 8 + len(pixels) + len(pixels) % 2
     spill = start + 2 + 12 * len(tags) + 4

@@ -156,10 +156,11 @@ CUT = [
     lost_end("jpeg 2000", "JPEG2000", points=zoo.BIG_ALL),
     Case("cut ppm plain", lambda: b"P3 2 2 255\n9 9 9  70 70 70 1", (2, 2), row(9, 70), 0, TruncatedPicture),
     fails("cut jpeg header", lambda: zoo.cut("JPEG")[:100], TruncatedPicture),
+    fails("cut bmp before its pixels", lambda: zoo.cut("BMP")[:60], TruncatedPicture),
     fails("cut png header", lambda: zoo.cut("PNG")[:30], TruncatedPicture),
     fails("cut tiff lzw", lambda: zoo.cut("TIFF", compression="tiff_lzw"), TruncatedPicture),
     fails("cut jpeg 2000 stream", lambda: zoo.cut("JPEG2000", no_jp2=True), TruncatedPicture),
-    fails("cut webp, much promised", lambda: zoo.patched(zoo.cut("WEBP"), 4, b"\0\0\0\x09"), TruncatedPicture),
+    fails("cut webp, much promised", lambda: zoo.patched(zoo.cut("WEBP"), 4, b"\0\0\0\t"), TruncatedPicture),
 ]
 
 BROKEN = [

@@ -56,14 +56,16 @@ _MAGIC = (
 
 
 def sniff(head: bytes) -> str | None:
-    """Name the format of a file from its first 16 bytes, or None."""
+    """Name the format of a file from its first bytes (16 or, to tell AVIF from HEIF, more), or None."""
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp":
-        return "AVIF" if head[8:12] in _AVIF_BRANDS else "HEIF" if head[8:12] in _HEIF_BRANDS else None
+        if head[8:12] in _AVIF_BRANDS or (head[8:12] == b"mif1" and b"avif" in head[16:]):
+            return "AVIF"
+        return "HEIF" if head[8:12] in _HEIF_BRANDS else None
     return None
 
 
@@ -129,10 +131,10 @@ def open_reader(stream: BinaryIO, name: str, limits: PictureLimits) -> ImageFile
     elif kind is None:
         raise _unknown_format(head, name)
     else:
-        # These decoders take memory, or fail without saying why, before they tell the size.
-        canvas = _told_size(kind, head if kind == "WEBP" else stream.read(4096))
-        stream.seek(0)
-        check_pixels(canvas, name, limits)
+        if kind in {"WEBP", "AVIF", "HEIF"}:
+            # their decoders take memory, or fail without saying why, before they tell the size
+            check_pixels(_told_size(kind, stream.read(4096)), name, limits)
+            stream.seek(0)
         reader_class = _reader_class(kind, name)
         noisy = kind in {"TIFF", "AVIF", "GIF"} or b"acTL" in head
         with _quiet_header() if noisy else nullcontext():
@@ -150,13 +152,13 @@ def _unknown_format(head: bytes, name: str) -> UnreadablePicture:
 def _told_size(kind: str, head: bytes) -> tuple[int, int]:
     """Read (width, height) from the start of a WebP (RFC 9649), AVIF or HEIF file (ISO/IEC 23008-12, ispe).
 
-    (0, 0) where it is not told there, or for another format.
+    (0, 0) where it is not told there.
     """
-    if kind in {"AVIF", "HEIF"}:
+    if kind != "WEBP":
         boxes = (found.end() + 4 for found in re.finditer(b"ispe", head) if found.end() + 12 <= len(head))
         sizes = [struct.unpack_from(">II", head, at) for at in boxes]
         return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
-    if kind != "WEBP" or len(head) < 30:
+    if len(head) < 30:
         return (0, 0)
     if head[12:16] == b"VP8X":
         return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1

@@ -40,6 +40,13 @@ class _Wanted(NamedTuple):
     allow_truncated: bool
 
 
+class _Plan(NamedTuple):
+    orientation: int
+    full: _Region  # the whole picture as stored, at full size
+    part: _Region  # what is wanted of it
+    scale: int  # decoded at 1/scale
+
+
 def load_picture(
     source: PictureSource,
     *,
@@ -75,7 +82,8 @@ def load_picture(
         raise UsageError(f"long_side is {long_side}.", "Pass at least 1 pixel.")
     wanted = _Wanted(box, long_side, allow_truncated)
     if isinstance(source, np.ndarray):
-        return _decode(array_to_rgb(source, limits), ANONYMOUS, wanted)
+        image = array_to_rgb(source, limits)
+        return _finish(image, _plan(image, ANONYMOUS, wanted))
     if isinstance(source, Image.Image):
         return _load_image(source, wanted, limits)
     name = source_name(source)
@@ -102,13 +110,14 @@ def picture_size(source: PictureSource, *, limits: PictureLimits = _DEFAULT_LIMI
             return _header_size(stream, name, limits)
         except Exception as error:  # decoders raise anything on damaged files
             failure = explain(error, stream, name)
-            padded = pad(stream, limits.max_bytes) if isinstance(failure, TruncatedPicture) else None
-            if padded is None:
+            if not isinstance(failure, TruncatedPicture):
                 raise failure from error
         try:
-            return _header_size(padded, name, limits)
+            if padded := pad(stream, limits.max_bytes):  # for decoders that want the whole file
+                return _header_size(padded, name, limits)
         except Exception as error:
             raise failure from error
+        raise failure
 
 
 def _header_size(stream: BinaryIO, name: str, limits: PictureLimits) -> tuple[int, int]:
@@ -118,51 +127,57 @@ def _header_size(stream: BinaryIO, name: str, limits: PictureLimits) -> tuple[in
 
 def _load_stream(stream: BinaryIO, name: str, wanted: _Wanted, limits: PictureLimits) -> Image.Image:
     reader: ImageFile.ImageFile | None = None
+    plan: _Plan | None = None
     try:
         reader = open_reader(stream, name, limits)
-        return _decode(reader, name, wanted)
+        plan = _plan(reader, name, wanted)
+        return _finish(reader, plan)
     except Exception as error:  # decoders raise anything on damaged files
         failure = explain(error, stream, name)
         if not (wanted.allow_truncated and isinstance(failure, TruncatedPicture)):
             raise failure from error
-    if reader is not None and rescue(reader):
-        return _decode(reader, name, wanted)
-    padded = pad(stream, limits.max_bytes)
-    if padded is None:
-        raise failure
     try:
-        return _decode(open_reader(padded, name, limits), name, wanted)
+        if reader and plan and rescue(reader):
+            return _finish(reader, plan)
+        if padded := pad(stream, limits.max_bytes):
+            reader = open_reader(padded, name, limits)
+            return _finish(reader, _plan(reader, name, wanted))
     except Exception as error:
         raise failure from error
+    raise failure
 
 
 def _load_image(source: Image.Image, wanted: _Wanted, limits: PictureLimits) -> Image.Image:
     check_pixels(source.size, ANONYMOUS, limits)
     try:
         copy = source.copy()
-        return _decode(copy, ANONYMOUS, wanted)
+        return _finish(copy, _plan(copy, ANONYMOUS, wanted))
     except Exception as error:  # an image opened by the caller decodes only now
         raise explain(error, None, ANONYMOUS) from error
 
 
-def _decode(image: Image.Image, name: str, wanted: _Wanted) -> Image.Image:
+def _plan(image: Image.Image, name: str, wanted: _Wanted) -> _Plan:
+    """Choose what to decode of an opened image, and set its decoder to the scale for it."""
     orientation = orientation_of(image)
     stored = image.size
-    upright = upright_size(stored, orientation)
-    region = _region(wanted.box, upright, name)
+    region = _region(wanted.box, upright_size(stored, orientation), name)
     scale = 1
     if isinstance(image, JpegReader):
         image.tolerant = wanted.allow_truncated
         if wanted.long_side is not None:
             x1, y1, x2, y2 = region
             scale = _draft(image, max(x2 - x1, y2 - y1) / wanted.long_side)
+    return _Plan(orientation, (0, 0, *stored), stored_box(region, stored, orientation), scale)
+
+
+def _finish(image: Image.Image, plan: _Plan) -> Image.Image:
     image.load()
     # A plain image that shares the pixels: no open file, and no Exif block whose orientation is wrong by now.
     rgb = to_rgb(image._new(image.im))
-    if region != (0, 0, *upright) or scale > 1:
-        rgb = _part(rgb, stored_box(region, stored, orientation), scale)
-    if orientation != 1:
-        rgb = rgb.transpose(TURNS[orientation])
+    if plan.part != plan.full or plan.scale > 1:
+        rgb = _part(rgb, plan.part, plan.scale)
+    if plan.orientation != 1:
+        rgb = rgb.transpose(TURNS[plan.orientation])
     rgb.info = {}
     return rgb
 

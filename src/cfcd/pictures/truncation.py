@@ -13,9 +13,9 @@ from cfcd.errors import PictureError, PictureTooLarge, TruncatedPicture, Unreada
 from cfcd.pictures.formats import sniff
 
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
-_MOST_FILLING = (
-    16  # times the bytes there are: a few bytes that promise a huge file shall not take its memory
-)
+# How many times the bytes that are there a file may be filled up to: a few bytes that promise a huge file
+# shall not take its memory.
+_MOST_FILLING = 16
 # bytes of one value by TIFF type; one for those not named
 _TIFF_WIDTHS = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 # tags of where strips and tiles start: tags of how long they are
@@ -139,7 +139,7 @@ def rescue(reader: ImageFile.ImageFile) -> bool:
     reader.tile = []
     try:
         reader.load()
-        return reader.getbbox(alpha_only=False) is not None
+        return any(low != high for low, high in (band.getextrema() for band in reader.split()))
     except Exception:  # no memory was taken yet
         return False
 
