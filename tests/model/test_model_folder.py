@@ -36,7 +36,7 @@ def test_built_in_model_is_whole():
 
 def test_built_in_preprocessing_is_what_was_measured():
     pixels = find_model("imagenet-lite0").config.preprocessing
-    assert (pixels.resize, pixels.long_side, pixels.side_multiple) == ("hamming", 320, 32)
+    assert (pixels.resize, pixels.long_side, pixels.side_multiple) == ("box", 320, 32)
     assert (pixels.mean, pixels.std, pixels.scales) == ((127.0,) * 3, (128.0,) * 3, (1.0,))
 
 

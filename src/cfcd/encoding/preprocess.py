@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cfcd.model.config import Preprocessing
 
 _FILTERS = {
+    "box": Image.Resampling.BOX,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "hamming": Image.Resampling.HAMMING,

@@ -132,6 +132,8 @@ def choose_runtime(model: ModelFolder, device: str = "auto", precision: str = "a
     """
     if precision not in PRECISIONS:
         raise UsageError(f"The precision {precision!r} is unknown.", f"Use one of {', '.join(PRECISIONS)}.")
+    if device == "auto" and model.weights_path is None:
+        device = "cpu"  # an ONNX-only model has nothing for torch to run
     if device == "auto":
         # Asking torch itself would cost seconds of import on the many machines without a GPU.
         has_gpu = shutil.which("nvidia-smi") is not None and find_spec("torch") is not None

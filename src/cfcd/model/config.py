@@ -19,7 +19,7 @@ FORMAT = 1
 MAX_SIDE = 16_384
 
 ChannelOrder = Literal["RGB", "BGR"]
-Resize = Literal["bilinear", "bicubic", "hamming", "lanczos"]
+Resize = Literal["box", "bilinear", "bicubic", "hamming", "lanczos"]
 Backbone = Literal["efficientnet_lite0", "resnet50", "resnet101", "transformers"]
 
 _MEND = "Mend the value, or make the model again with `cfcd create`."
