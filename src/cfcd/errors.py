@@ -76,3 +76,7 @@ class IdentityMismatch(GalleryError):
 
 class EvaluationError(CfcdError):
     """Report data on which the asked-for measure is not defined."""
+
+
+class TrainingError(CfcdError):
+    """Report training data or options that cannot work."""

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cfcd.catalog import Box
+    from cfcd.model import Preprocessing
 
-# Pictures that are decoded while the ones before them are on the device; enough to sort by shape.
-_LOOKAHEAD = 32
+# Pixels held decoded ahead of the device; the more pictures, the fewer changes of shape after sorting.
+_AHEAD_BYTES = 64 << 20
+_AHEAD_PICTURES = range(8, 129)
 
 Job = TypeVar("Job")
 
@@ -132,8 +134,10 @@ class Encoder:
 
         with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
 
+            count = _pictures_ahead(self.model.config.preprocessing)
+
             def ahead() -> list[Future[_Pending[Job]]]:
-                return [pool.submit(prepare, job) for job in islice(jobs, _LOOKAHEAD)]
+                return [pool.submit(prepare, job) for job in islice(jobs, count)]
 
             on_device: list[_Pending[Job]] = []
             decoding = ahead()
@@ -192,6 +196,13 @@ def _finished(picture: _Pending[Job]) -> tuple[Job, NDArray[np.float32] | Pictur
         return picture.job, scales[0]
     mean: NDArray[np.float32] = np.mean(scales, axis=0, dtype=np.float32)
     return picture.job, mean / np.float32(np.linalg.norm(mean))
+
+
+def _pictures_ahead(preprocessing: Preprocessing) -> int:
+    """Compute how many pictures are decoded while those before them are on the device."""
+    side = preprocessing.long_side or 1024
+    size = 3 * sum((side * scale) ** 2 for scale in preprocessing.scales)
+    return int(min(max(_AHEAD_BYTES // size, _AHEAD_PICTURES[0]), _AHEAD_PICTURES[-1]))
 
 
 def _as_list(pictures: PictureSource | Sequence[PictureSource]) -> list[PictureSource]:
