@@ -54,11 +54,11 @@ class TourResult:
             "seconds": round(self.seconds, 1),
         }
 
-    def text(self) -> str:
-        """Give three lines of summary and what to try next."""
+    def text(self, command: str = "cfcd") -> str:
+        """Give three lines of summary and what to try next, with the command as the user can call it."""
         problems = len(self.checked.problems)
         objects = f" of {self.labels} objects" if self.labels else ""
-        found = f"{problems} problems, see cfcd check {self.photos}" if problems else "no problems found"
+        found = f"{problems} problems, see {command} check {self.photos}" if problems else "no problems found"
         if self.report is None:
             measured = "no labels: put each object's pictures into a folder of its own to measure quality"
         else:
@@ -75,9 +75,9 @@ class TourResult:
                 f"look at  {grid} (or {picture.name} beside it); all done in {self.seconds:.0f} s",
                 "",
                 "next:",
-                f"  cfcd search {self.gallery} PICTURE --grid hits.html    search with a picture of yours",
-                f"  cfcd search {self.gallery} PICTURE --box x1,y1,x2,y2   search with a part of it",
-                f"  cfcd index {self.photos} --out {self.gallery}          after adding or deleting pictures",
+                f"  {command} search {self.gallery} PICTURE --grid hits.html   # with a picture of yours",
+                f"  {command} search {self.gallery} PICTURE --box x1,y1,x2,y2  # with a part of it",
+                f"  {command} index {self.photos} --out {self.gallery}  # after adding or deleting pictures",
             )
         )
 
@@ -139,12 +139,19 @@ def _results(gallery: Gallery) -> tuple[FolderReport | None, list[GridRow]]:
         catalog, _ = gallery.contents()
         return None, [
             row_of_hits(item.path, gallery.search_id(item.id, _HITS), box=item.box)
-            for item in (catalog[index] for index in _draw(len(catalog)))
+            for item in (catalog[index] for index in _draw(list(catalog.ids)))
         ]
     queries = evaluation.report.per_query
-    return evaluation.report, rows_of_queries(evaluation, [queries[at] for at in _draw(len(queries))], _HITS)
+    return evaluation.report, rows_of_queries(
+        evaluation, [queries[at] for at in _draw([query.label for query in queries])], _HITS
+    )
 
 
-def _draw(count: int) -> list[int]:
-    """Draw rows to show, the same ones every time."""
-    return sorted(random.Random(0).sample(range(count), min(_QUERIES, count)))
+def _draw(labels: list[str]) -> list[int]:
+    """Draw rows to show, each of another label, the same ones every time."""
+    order = random.Random(0).sample(range(len(labels)), len(labels))
+    shown: dict[str, int] = {}
+    for at in order:
+        if len(shown) < _QUERIES:
+            shown.setdefault(labels[at], at)
+    return sorted(shown.values())
