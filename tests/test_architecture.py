@@ -21,6 +21,7 @@ ROOMS = (
     "check",
     "model",
     "encoding",
+    "training",
     "gallery",
     "evaluation",
     "info",
