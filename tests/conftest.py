@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from tests.support import make_photo
 
 REPOSITORY = Path(__file__).resolve().parents[1]

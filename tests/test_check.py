@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.support import make_photo
 
 from cfcd.catalog import Catalog, Problem, read_catalog
 from cfcd.check import _judge_box, check_catalog
 from cfcd.check_report import CheckReport
 from cfcd.pictures import PictureLimits
+from tests.support import make_photo
 
 
 def jpeg(seed: int, size: tuple[int, int] = (96, 64)) -> bytes:

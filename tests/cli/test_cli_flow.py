@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.support import make_photo
 
 from cfcd.gallery import Gallery
+from tests.support import make_photo
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

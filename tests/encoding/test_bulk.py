@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support import make_photo
 
 from cfcd.catalog import read_catalog
 from cfcd.encoding import encode_catalog, load_model, read_encoded
 from cfcd.errors import EncodingError, IdentityMismatch
+from tests.support import make_photo
 
 
 def test_a_catalog_becomes_shards_and_comes_back(photos: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.support import make_photo
 
 from cfcd.encoding import Encoder, Reading, load_model
 from cfcd.errors import (
@@ -17,6 +16,7 @@ from cfcd.errors import (
     UnreadablePicture,
     UsageError,
 )
+from tests.support import make_photo
 
 
 @pytest.fixture(scope="module")

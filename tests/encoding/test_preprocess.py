@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import make_photo
 
 from cfcd.encoding.preprocess import SCALE_SETS, parse_scales, target_size, to_pixels
 from cfcd.errors import UsageError
 from cfcd.model.config import Preprocessing
+from tests.support import make_photo
 
 
 def preprocessing(

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support import make_photo
 
 from cfcd.catalog import read_catalog
 from cfcd.encoding import Encoder, encode_catalog, load_model, read_encoded
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError, PictureError, UsageError
 from cfcd.gallery import Gallery, open_gallery, open_or_create
 from cfcd.gallery.lock import only_writer
+from tests.support import make_photo
 
 
 @pytest.fixture(scope="module")

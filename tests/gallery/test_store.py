@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support import make_photo
 
 from cfcd.catalog import Item, read_catalog
 from cfcd.encoding import load_model
@@ -19,6 +18,7 @@ from cfcd.encoding.shards import FileStamp
 from cfcd.errors import GalleryError
 from cfcd.gallery import Gallery
 from cfcd.gallery.store import FILE, Store
+from tests.support import make_photo
 
 ITEM = Item(
     id="a",

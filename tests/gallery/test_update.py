@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import make_photo
 
 from cfcd.catalog import read_catalog
 from cfcd.encoding import Encoder, Reading, load_model
 from cfcd.gallery import Gallery, UpdateSummary
+from tests.support import make_photo
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,6 @@ class Encoder:
             return _Pending(job, [to_pixels(picture, preprocessing, scale) for scale in preprocessing.scales])
 
         with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-
             count = _pictures_ahead(self.model.config.preprocessing)
 
             def ahead() -> list[Future[_Pending[Job]]]:
