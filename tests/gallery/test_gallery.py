@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,10 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture
-def gallery(photos: Path, tmp_path: Path, encoder: Encoder) -> Gallery:
-    Gallery.create(tmp_path / "gallery", encoder.model)
-    opened = Gallery(tmp_path / "gallery", encoder)
-    opened.update(read_catalog(photos))
-    return opened
+def gallery(photos: Path, tmp_path: Path, encoder: Encoder) -> Iterator[Gallery]:
+    with Gallery.create(tmp_path / "gallery", encoder) as opened:
+        opened.update(read_catalog(photos))
+        yield opened
 
 
 def test_search_equals_the_slow_way(gallery: Gallery, photos: Path, encoder: Encoder) -> None:
@@ -82,8 +82,7 @@ def test_bad_queries(gallery: Gallery, tmp_path: Path) -> None:
 
 
 def test_an_empty_gallery_has_no_hits(tmp_path: Path, encoder: Encoder) -> None:
-    Gallery.create(tmp_path / "empty", encoder.model)
-    with Gallery(tmp_path / "empty", encoder) as gallery:
+    with Gallery.create(tmp_path / "empty", encoder) as gallery:
         assert gallery.search(make_photo(0)) == []
         assert len(gallery) == 0
 
@@ -168,7 +167,7 @@ def test_no_gallery(tmp_path: Path, photos: Path, encoder: Encoder) -> None:
     with pytest.raises(GalleryError, match="no gallery"):
         Gallery(tmp_path / "absent")
     with pytest.raises(GalleryError, match="not empty"):
-        Gallery.create(photos, encoder.model)
+        Gallery.create(photos, encoder)
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "gallery.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(GalleryError, match="cannot be read"):

@@ -20,8 +20,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture
 def gallery(tmp_path: Path, photos: Path, encoder: Encoder) -> Iterator[Gallery]:
-    Gallery.create(tmp_path / "gallery", encoder.model)
-    with Gallery(tmp_path / "gallery", encoder) as opened:
+    with Gallery.create(tmp_path / "gallery", encoder) as opened:
         opened.update(read_catalog(photos))
         yield opened
 
@@ -125,8 +124,7 @@ def test_a_moved_collection_is_recognised(
 def test_labels_change_without_encoding(photos: Path, tmp_path: Path, encoder: Encoder) -> None:
     table = photos / "table.csv"
     table.write_text("path,label,year\narch/0.jpg,arch,1900\nbridge/0.jpg,bridge,1901\n")
-    Gallery.create(tmp_path / "g", encoder.model)
-    with Gallery(tmp_path / "g", encoder) as gallery:
+    with Gallery.create(tmp_path / "g", encoder) as gallery:
         assert counts(gallery.update(read_catalog(table))) == {"added": 2}
         table.write_text("path,label,year\narch/0.jpg,gate,1900\nbridge/0.jpg,bridge,1902\n")
         assert counts(gallery.update(read_catalog(table))) == {"relabelled": 2}
@@ -137,8 +135,7 @@ def test_labels_change_without_encoding(photos: Path, tmp_path: Path, encoder: E
 def test_a_new_box_is_encoded_again(photos: Path, tmp_path: Path, encoder: Encoder) -> None:
     table = photos / "table.csv"
     table.write_text("path,x_1,y_1,x_2,y_2\narch/0.jpg,,,,\n")
-    Gallery.create(tmp_path / "g", encoder.model)
-    with Gallery(tmp_path / "g", encoder) as gallery:
+    with Gallery.create(tmp_path / "g", encoder) as gallery:
         gallery.update(read_catalog(table))
         table.write_text("path,x_1,y_1,x_2,y_2\narch/0.jpg,0,0,40,40\n")
         assert counts(gallery.update(read_catalog(table))) == {"changed": 1}
@@ -178,8 +175,7 @@ def test_a_listed_file_that_is_gone_leaves_the_gallery(
 ) -> None:
     table = photos / "table.csv"
     table.write_text("path\narch/0.jpg\nbridge/0.jpg\n")
-    Gallery.create(tmp_path / "g", encoder.model)
-    with Gallery(tmp_path / "g", encoder) as gallery:
+    with Gallery.create(tmp_path / "g", encoder) as gallery:
         gallery.update(read_catalog(table))
         (photos / "arch" / "0.jpg").unlink()
         summary = gallery.update(read_catalog(table))
@@ -211,8 +207,7 @@ def test_allowing_truncated_files_tries_them_again(tmp_path: Path, photos: Path)
     make_photo(80, (640, 480)).save(cut)
     cut.write_bytes(cut.read_bytes()[:-400])
     strict, lenient = load_model(), load_model(reading=Reading(allow_truncated=True))
-    Gallery.create(tmp_path / "g", strict.model)
-    with Gallery(tmp_path / "g", strict) as gallery:
+    with Gallery.create(tmp_path / "g", strict) as gallery:
         assert set(gallery.update(read_catalog(photos)).skipped) == {"arch/cut.jpg"}
     with Gallery(tmp_path / "g", lenient) as gallery:
         assert counts(gallery.update(read_catalog(photos))) == {"added": 1, "unchanged": 12}
@@ -223,13 +218,12 @@ def test_an_interrupted_update_keeps_what_is_done(tmp_path: Path, encoder: Encod
     folder.mkdir()
     for number in range(100):
         make_photo(number).save(folder / f"{number}.jpg")
-    Gallery.create(tmp_path / "g", encoder.model)
 
     def interrupt(done: int, _total: int) -> None:
         if done == 60:
             raise KeyboardInterrupt
 
-    with Gallery(tmp_path / "g", encoder) as gallery:
+    with Gallery.create(tmp_path / "g", encoder) as gallery:
         with pytest.raises(KeyboardInterrupt):
             gallery.update(read_catalog(folder), progress=interrupt)
         assert len(gallery) == 60

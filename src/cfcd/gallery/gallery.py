@@ -95,8 +95,8 @@ class Gallery:
             self.use(encoder)
 
     @classmethod
-    def create(cls, folder: str | Path, model: ModelFolder) -> None:
-        """Make an empty gallery for a model's descriptors.
+    def create(cls, folder: str | Path, encoder: Encoder) -> Gallery:
+        """Make an empty gallery for the descriptors of an encoder's model, and open it.
 
         Raises:
             GalleryError: The folder holds something already.
@@ -104,6 +104,7 @@ class Gallery:
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise GalleryError(f"{folder} exists and is not empty.", "Give a new or empty folder.")
+        model = encoder.model
         preprocessing = model.config.preprocessing
         Store.create(
             folder,
@@ -116,6 +117,7 @@ class Gallery:
                 "scales": json.dumps(preprocessing.scales),
             },
         )
+        return cls(folder, encoder)
 
     @staticmethod
     def exists(folder: str | Path) -> bool:

@@ -74,7 +74,8 @@ def open_or_create(
             chosen = encoded.model()
         else:
             chosen = find_model(model or DEFAULT_MODEL)
-        Gallery.create(folder, adjust_model(chosen, long_side, scales))
+        encoder = Encoder(adjust_model(chosen, long_side, scales), device, precision, reading)
+        return Gallery.create(folder, encoder)
     return open_gallery(
         folder,
         model,
