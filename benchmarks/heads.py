@@ -2,11 +2,11 @@
 
     python benchmarks/heads.py [--heads MadaCos ArcFace] [--classes 81313] [--rounds 7] [--device cpu]
 
-One step is forward + backward of a batch. The plain side is what research code does: both sides normalised with
-F.normalize, F.linear, a dense one-hot of the labels, logits through `where`, F.cross_entropy; for MadaCos with its
-statistics, for the rest the leanest of all, ArcFace's with one `where`. Times are taken in turns. Memory is
-measured in processes of their own: the peak of a step above what the process held before it, less the gradients
-it leaves behind (VmHWM on Linux, the allocator's peak on a GPU).
+One step is forward + backward of a batch. The plain side is what research code does: features and weights
+through F.normalize, F.linear, a dense one-hot of the labels, F.cross_entropy; for MadaCos with its
+statistics, for all others the leanest of them, ArcFace. Times are taken in turns. Memory is measured in
+processes of their own: the peak of a step above what the process held before it, less the gradients that
+the step leaves behind (VmHWM on Linux, the allocator's peak on a GPU).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import multiprocessing
+import os
 import platform
 import statistics
 import time
@@ -77,7 +78,7 @@ def make_step(name: str, options: argparse.Namespace) -> tuple[Callable[[], None
 
     def step() -> None:
         weight.grad = features.grad = None
-        loss_of().backward()
+        torch.autograd.backward(loss_of())
         if options.device != "cpu":
             torch.cuda.synchronize()
 
@@ -124,8 +125,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     names = ["plain MadaCos", "plain ArcFace", *options.heads]
+    environment = dict(os.environ)
+    for key in [key for key in os.environ if key.startswith("MALLOC_")]:
+        del os.environ[key]  # an allocator told to keep what is freed hides the peak; times may use one
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         memory = {name: pool.apply(peak_mib, (name, options)) for name in names}
+    os.environ.update(environment)
 
     steps = {name: make_step(name, options)[0] for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}

@@ -21,6 +21,7 @@ ROOMS = (
     "check",
     "model",
     "encoding",
+    "losses",
     "training",
     "gallery",
     "evaluation",
