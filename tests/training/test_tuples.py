@@ -12,6 +12,7 @@ from slow_tuples import slow_epoch
 
 from cfcd.errors import TrainingError
 from cfcd.training import TupleSampler, epoch_tuples, share
+from cfcd.training.pools import Pools
 
 Data = tuple[list[int], list[int]]
 Drawn = list[tuple[int, list[int]]]
@@ -229,6 +230,30 @@ def test_names_of_classes_do_not_matter() -> None:
     names = np.arange(100) * 1_000_003 - 7
     renamed = epoch_tuples(names[labels], names[predicted], seed=1, epoch=0)
     assert np.array_equal(renamed, epoch_tuples(labels, predicted, seed=1, epoch=0))
+
+
+def test_a_predicted_class_without_images_is_no_class() -> None:
+    labels = np.repeat(np.arange(10), 6) * 10
+    wrong = np.arange(len(labels)) % 2 == 0
+    epochs = [
+        TupleSampler(labels, np.where(wrong, nothing, labels)).epoch(0).images
+        for nothing in (-3, 55, 89, 1000)
+    ]
+    assert all(np.array_equal(epochs[0], other) for other in epochs)
+
+
+def test_refilling_costs_what_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    refilled = []
+    refill = Pools.refill
+
+    def counted(pools: Pools, used: Sequence[int]) -> None:
+        refilled.append(len(used))
+        refill(pools, used)
+
+    monkeypatch.setattr(Pools, "refill", counted)
+    drawn = TupleSampler(labels := [0, 0, *range(1, 200)], labels).epoch(0)
+    assert len(refilled) == drawn.passes[-1] == len(drawn.images) - 1
+    assert sum(refilled) <= drawn.images.size
 
 
 @pytest.mark.parametrize(
