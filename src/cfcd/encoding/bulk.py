@@ -143,6 +143,8 @@ def encode_catalog(
     already = len(catalog) - len(todo)
     skipped: list[tuple[Item, str]] = []
     shard = _Shard(out, number, shard_rows)
+    if progress and todo:
+        progress(already, len(catalog))
     results = encode_items(encoder, (catalog[index] for index in todo)) if todo else iter(())
     try:
         for count, (job, result) in enumerate(results, start=1):

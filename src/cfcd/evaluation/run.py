@@ -117,6 +117,8 @@ def _encode(
         rows = [place[catalog.ids[at]] for at in kept]
         return catalog.select(kept), encoded.descriptors[rows], summary.skipped
     kept, rows_found, skipped = [], [], []
+    if progress:
+        progress(0, len(catalog))
     for at, (job, result) in enumerate(encode_items(encoder, catalog)):
         if isinstance(result, PictureError):
             skipped.append((job.item, result.what))

@@ -97,6 +97,8 @@ def update(
                 store.describe(old.number, source, intake.catalog[index], new_stamp)
     added = changed = 0
     batch = _Batch(store, source, plan.replaced)
+    if progress and plan.encode:
+        progress(0, len(plan.encode))
     try:
         for count, (item, stamp, result) in enumerate(intake.encode(plan.encode), start=1):
             if isinstance(result, PictureError) or stamp is None:
