@@ -134,7 +134,7 @@ class ArcFace(CosineHead):
         dim: D, length of a feature.
         classes: C, at least 2.
         scale: s.
-        margin: m, in radians; from 0 to below pi.
+        margin: m, in radians; from 0 to pi / 2.
     """
 
     def __init__(self, dim: int, classes: int, *, scale: float = 64.0, margin: float = 0.5) -> None:
@@ -200,7 +200,7 @@ class CurricularFace(CosineHead):
         dim: D, length of a feature.
         classes: C, at least 2.
         scale: s.
-        margin: m, in radians; from 0 to below pi.
+        margin: m, in radians; from 0 to pi / 2.
     """
 
     progress: Tensor
@@ -248,4 +248,5 @@ def _require_scale(scale: float) -> None:
 
 
 def _require_angle(margin: float) -> None:
-    _require(0 <= margin < math.pi, f"A margin of {margin} is no angle to add.", "one in [0, pi)")
+    # With much more, ArcFace would jump up at theta = pi - m.
+    _require(0 <= margin <= math.pi / 2, f"A margin of {margin} is no angle to add.", "one from 0 to pi / 2")

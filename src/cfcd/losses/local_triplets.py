@@ -88,15 +88,16 @@ def local_triplet_loss(
     _check(descriptors, attention, reduction)
     members = torch.arange(descriptors.shape[1], device=descriptors.device)
     with torch.autocast(device_type=descriptors.device.type, enabled=False):
+        # Converted here, so that the gradients of a position chosen many times are added in float32.
+        descriptors = descriptors.to(torch.promote_types(descriptors.dtype, torch.float32))
         with torch.no_grad():
-            raw = descriptors.to(_working_type(descriptors))
-            unit = F.normalize(raw, dim=-1, eps=TINY_NORM)
-            of_positive = raw[:, 1].abs().sum(-1) if attention is None else attention[:, 1]
+            unit = F.normalize(descriptors, dim=-1, eps=TINY_NORM)
+            of_positive = descriptors[:, 1].abs().sum(-1) if attention is None else attention[:, 1]
             tuples, anchors, positives = _matches(unit[:, 0], unit[:, 1], of_positive, ratio)
             negatives = _nearest(unit[:, 0], unit[:, 2:])[tuples, anchors]
         positions = torch.cat([anchors[:, None], positives[:, None], negatives], 1)
         # One gather, of the accepted positions only: autograd keeps nothing of the size of the map.
-        chosen = descriptors[tuples[:, None], members, positions].to(unit.dtype)
+        chosen = descriptors[tuples[:, None], members, positions]
         chosen = F.normalize(chosen, dim=-1, eps=TINY_NORM)
         squares = (chosen[:, :1] - chosen[:, 1:]).square().sum(-1)  # from the anchor to all others
         hinges = F.relu(squares[:, :1] - squares[:, 1:] + mu)
@@ -134,10 +135,6 @@ def _squared_distances(left: Tensor, right: Tensor) -> Tensor:
     """Compute the squared distances (T, K, M) between rows of (T, K, C) and (T, M, C)."""
     lengths = left.square().sum(-1)[:, :, None] + right.square().sum(-1)[:, None, :]
     return torch.baddbmm(lengths, left, right.transpose(1, 2), alpha=-2).clamp_min_(0)
-
-
-def _working_type(descriptors: Tensor) -> torch.dtype:
-    return torch.promote_types(descriptors.dtype, torch.float32)
 
 
 def _check(descriptors: Tensor, attention: Tensor | None, reduction: str) -> None:
