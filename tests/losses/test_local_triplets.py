@@ -132,7 +132,7 @@ def test_tuples_add_up():
 def test_without_a_pair_the_loss_is_zero_and_attached(reduction, positions):
     descriptors = torch.zeros(2, 8, positions, 4, requires_grad=True)
     found = local_triplet_loss(descriptors, reduction=reduction)
-    assert float(found.loss) == 0
+    assert found.loss.item() == 0
     assert found.accepted.tolist() == [0, 0]
     found.loss.backward()
     assert torch.equal(descriptors.grad, torch.zeros_like(descriptors))
