@@ -15,6 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "cfcd"
 ROOMS = (
     "errors",
     "files",
+    "lock",
     "catalog",
     "pictures",
     "check_report",

@@ -70,6 +70,10 @@ class GalleryError(CfcdError):
     """Report a gallery that cannot be opened, read or written."""
 
 
+class BusyError(CfcdError):
+    """Report that another process is writing where this one wants to."""
+
+
 class IdentityMismatch(GalleryError):
     """Report descriptors of two models about to be mixed; the message names both."""
 

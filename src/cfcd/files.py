@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def is_free(folder: Path) -> bool:
+    """Tell whether a folder is absent, empty, or holds only what an interrupted start left behind."""
+    if not folder.exists():
+        return True
+    left = re.compile(r"\..*\.tmp(-journal|-wal|-shm)?|writer\.lock(-journal)?")
+    return folder.is_dir() and all(left.fullmatch(entry.name) for entry in folder.iterdir())
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from cfcd.catalog import read_catalog
 from cfcd.encoding import Encoder, encode_catalog, load_model, read_encoded
-from cfcd.errors import GalleryError, IdentityMismatch, ModelError, PictureError, UsageError
+from cfcd.errors import BusyError, GalleryError, IdentityMismatch, ModelError, PictureError, UsageError
 from cfcd.gallery import Gallery, open_gallery, open_or_create
-from cfcd.gallery.lock import only_writer
+from cfcd.lock import only_writer
 from tests.support import make_photo
 
 
@@ -175,7 +175,7 @@ def test_no_gallery(tmp_path: Path, photos: Path, encoder: Encoder) -> None:
 
 
 def test_two_writers_are_refused(gallery: Gallery, photos: Path) -> None:
-    with only_writer(gallery.folder), pytest.raises(GalleryError, match="Another process"):
+    with only_writer(gallery.folder), pytest.raises(BusyError, match="Another process"):
         gallery.update(read_catalog(photos))
     with only_writer(gallery.folder):
         assert len(gallery.search(make_photo(0))) == 10

@@ -19,9 +19,9 @@ from cfcd.errors import GalleryError, IdentityMismatch, ModelError, UsageError
 from cfcd.gallery import store as store_room
 from cfcd.gallery.index import ExactIndex
 from cfcd.gallery.intake import CatalogIntake, EncodedIntake
-from cfcd.gallery.lock import only_writer
 from cfcd.gallery.store import Store, StoredItem
 from cfcd.gallery.update import UpdateSummary, update
+from cfcd.lock import only_writer
 from cfcd.model import ModelFolder, find_model
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Gallery:
 
         Raises:
             IdentityMismatch: `data` was encoded with another model.
-            GalleryError: Another process writes to the gallery now.
+            BusyError: Another process writes to the gallery now.
         """
         if isinstance(data, Encoded):
             self._check_identity(data.identity, str(data.settings["model"]))
