@@ -80,10 +80,11 @@ class Batch:
 class CosineHead(nn.Module):
     """Classify by the cosine between a feature and one weight vector per class.
 
-    Computes in float32 (float64 for float64 inputs) under any autocast, because at a scale of 400 the
-    rounding of a bf16 cosine moves a logit by more than 1. In training, statistics are those of the global
-    batch: with torch.distributed initialised, every process must call `forward` together. In evaluation they
-    are those of the process, so that one may evaluate alone.
+    Computes in float32 (float64 for float64 inputs) under any autocast, because at a scale of 400 rounding
+    a cosine to bf16 moves its logit by up to 0.8. For the same reason TF32 products should stay off, as
+    they are in torch unless asked for. In training, statistics are those of the global batch: with
+    torch.distributed initialised, all processes must call `forward` together. In evaluation they are those
+    of the process, so that one may evaluate alone.
 
     Args:
         dim: D, length of a feature.

@@ -120,7 +120,7 @@ class CosFace(CosineHead):
 
     def judge(self, batch: Batch) -> Terms:
         """Subtract the margin."""
-        return _shifted(batch, batch.median.new_tensor(self.scale), batch.median.new_tensor(self.margin))
+        return _shifted(batch, batch.median.new_full((), self.scale), batch.median.new_full((), self.margin))
 
 
 class ArcFace(CosineHead):
@@ -147,7 +147,7 @@ class ArcFace(CosineHead):
     def judge(self, batch: Batch) -> Terms:
         """Add the margin to the angle."""
         target, slope, _ = _turned(batch.cosines.target, self.margin)
-        return Terms(target.new_tensor(self.scale), target.new_tensor(self.margin), target, slope)
+        return Terms(target.new_full((), self.scale), target.new_full((), self.margin), target, slope)
 
 
 class AdaCos(CosineHead):
@@ -219,7 +219,7 @@ class CurricularFace(CosineHead):
         if self.training:
             self.progress.lerp_(batch.targets.values.mean().to(self.progress.dtype), 0.01)
         hard = Hard(threshold, self.progress.to(target.dtype, copy=True))
-        return Terms(target.new_tensor(self.scale), target.new_tensor(self.margin), target, slope, hard)
+        return Terms(target.new_full((), self.scale), target.new_full((), self.margin), target, slope, hard)
 
 
 def _shifted(batch: Batch, scale: Tensor, margin: Tensor) -> Terms:
