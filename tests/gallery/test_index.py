@@ -24,7 +24,7 @@ def add(store: Store, *seeds: int) -> None:
     with store.changing():
         for seed in seeds:
             item = Item(id=str(seed), path=Path(f"/{seed}.jpg"))
-            store.insert("test", item, FileStamp(1, 1, b""), vector(seed))
+            store.insert("test", item.id, item, FileStamp(1, 1, b""), vector(seed))
 
 
 def remove(store: Store, *seeds: int) -> None:
@@ -40,9 +40,11 @@ def store(tmp_path: Path) -> Store:
 
 
 def slow_search(store: Store, query: np.ndarray, k: int) -> list[tuple[int, float]]:
-    numbers, vectors = store.descriptors_above(0, DIM)
-    scores = vectors.astype(np.float64) @ query.astype(np.float64)
-    return sorted(zip(numbers.tolist(), scores.tolist(), strict=True), key=lambda hit: (-hit[1], hit[0]))[:k]
+    hits = []
+    for numbers, vectors in store.descriptors_above(0, DIM, block=3):
+        scores = vectors.astype(np.float64) @ query.astype(np.float64)
+        hits += zip(numbers.tolist(), scores.tolist(), strict=True)
+    return sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:k]
 
 
 def assert_equal(index: ExactIndex, store: Store, k: int = 5) -> None:
@@ -133,7 +135,7 @@ def test_equal_scores_come_by_row_number(store: Store) -> None:
     with store.changing():
         for number in range(6):
             item = Item(id=f"twin {number}", path=Path("/twin.jpg"))
-            store.insert("test", item, FileStamp(1, 1, b""), vector(1))
+            store.insert("test", item.id, item, FileStamp(1, 1, b""), vector(1))
     index = ExactIndex(DIM)
     index.catch_up(store)
     assert index.search(vector(1)[None], 6)[0][0].tolist() == [1, 2, 3, 4, 5, 6]

@@ -43,10 +43,10 @@ def store(tmp_path: Path) -> Store:
 def test_an_item_comes_back_as_it_went_in(store: Store) -> None:
     vector = np.linspace(-1, 1, 16, dtype=np.float32)
     with store.changing():
-        store.insert("here", ITEM, STAMP, vector)
+        store.insert("here", "key", ITEM, STAMP, vector)
     found = store.find("a")
     assert found is not None
-    assert (found.item, found.stamp, found.source) == (ITEM, STAMP, "here")
+    assert (found.item, found.stamp, found.source, found.key) == (ITEM, STAMP, "here", "key")
     assert store.by_number([found.number, 99]) == {found.number: found}
     assert np.array_equal(store.descriptor(found.number), vector.astype(np.float16).astype(np.float32))
     assert store.find("b") is None
@@ -54,7 +54,7 @@ def test_an_item_comes_back_as_it_went_in(store: Store) -> None:
 
 def test_a_failed_change_leaves_nothing(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.changing():
-        store.insert("here", ITEM, STAMP, np.ones(4, np.float32))
+        store.insert("here", "key", ITEM, STAMP, np.ones(4, np.float32))
         raise ZeroDivisionError
     assert (len(store), store.generation) == (0, 0)
 
@@ -62,7 +62,7 @@ def test_a_failed_change_leaves_nothing(store: Store) -> None:
 def test_row_numbers_are_never_used_twice(store: Store) -> None:
     for _ in range(3):
         with store.changing() as generation:
-            store.insert("here", ITEM, STAMP, np.ones(4, np.float32))
+            store.insert("here", "key", ITEM, STAMP, np.ones(4, np.float32))
             found = store.find("a")
             assert found is not None
             assert found.number == generation
@@ -75,7 +75,7 @@ def test_a_reader_sees_one_generation_throughout(store: Store) -> None:
     with reader.reading():
         assert (len(reader), reader.generation) == (0, 0)
         with store.changing():
-            store.insert("here", ITEM, STAMP, np.ones(4, np.float32))
+            store.insert("here", "key", ITEM, STAMP, np.ones(4, np.float32))
         assert (len(reader), reader.generation) == (0, 0)
     assert (len(reader), reader.generation) == (1, 1)
 
@@ -87,7 +87,7 @@ def test_a_reader_cannot_write(store: Store) -> None:
 
 def test_a_gallery_on_a_read_only_medium_opens(store: Store) -> None:
     with store.changing():
-        store.insert("here", ITEM, STAMP, np.ones(4, np.float32))
+        store.insert("here", "key", ITEM, STAMP, np.ones(4, np.float32))
     store.close()
     if os.name == "posix" and os.geteuid() == 0:
         pytest.skip("root may write anywhere")
@@ -108,9 +108,9 @@ def test_another_format_is_refused(store: Store) -> None:
 
 def test_a_descriptor_of_another_length_is_named(store: Store) -> None:
     with store.changing():
-        store.insert("here", ITEM, STAMP, np.ones(5, np.float32))
+        store.insert("here", "key", ITEM, STAMP, np.ones(5, np.float32))
     with pytest.raises(GalleryError, match="4-dimensional"):
-        store.descriptors_above(0, 4)
+        list(store.descriptors_above(0, 4))
 
 
 _RUN = """

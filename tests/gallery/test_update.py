@@ -3,13 +3,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cfcd.catalog import read_catalog
 from cfcd.encoding import Encoder, Reading, load_model
-from cfcd.gallery import Gallery, UpdateSummary
+from cfcd.errors import GalleryError
+from cfcd.gallery import Gallery, UpdateSummary, index
+from cfcd.gallery.store import Store
 from tests.support import make_photo
 
 
@@ -112,11 +116,12 @@ def test_a_moved_collection_is_recognised(
     gallery: Gallery, photos: Path, tmp_path: Path, encoder: Encoder
 ) -> None:
     photos.rename(tmp_path / "moved")
+    (tmp_path / "moved" / "arch" / "0.jpg").unlink()
     seen: list[int] = []
     summary = gallery.update(
         read_catalog(tmp_path / "moved"), progress=lambda done, _total: seen.append(done)
     )
-    assert counts(summary) == {"renamed": 12}
+    assert counts(summary) == {"renamed": 11, "removed": 1}
     assert seen == []
     consistent(gallery, encoder)
 
@@ -154,14 +159,23 @@ def test_collections_do_not_touch_each_other(
     assert len(gallery) == 13
 
 
-def test_an_id_taken_by_another_collection_is_skipped_and_named(gallery: Gallery, tmp_path: Path) -> None:
+def test_an_id_taken_by_another_collection_gets_its_name_before_it(
+    gallery: Gallery, photos: Path, tmp_path: Path, encoder: Encoder
+) -> None:
     other = tmp_path / "other"
     (other / "arch").mkdir(parents=True)
     make_photo(61).save(other / "arch" / "0.jpg")
-    make_photo(62).save(other / "arch" / "9.jpg")
-    summary = gallery.update(read_catalog(other))
-    assert counts(summary) == {"added": 1}
-    assert "another picture under this id" in summary.skipped["arch/0.jpg"][3]
+    shutil.copy(photos / "arch" / "1.jpg", other / "arch" / "1.jpg")
+    assert counts(gallery.update(read_catalog(other))) == {"added": 2}
+    assert gallery.find("other/arch/0.jpg").path == other / "arch" / "0.jpg"
+    assert counts(gallery.update(read_catalog(other))) == {"unchanged": 2}
+    assert counts(gallery.update(read_catalog(photos))) == {"unchanged": 12}
+    make_photo(62).save(other / "arch" / "0.jpg")
+    assert counts(gallery.update(read_catalog(other))) == {"changed": 1, "unchanged": 1}
+    consistent(gallery, encoder)
+    (other / "arch" / "1.jpg").unlink()
+    assert counts(gallery.update(read_catalog(other))) == {"removed": 1, "unchanged": 1}
+    assert gallery.find("arch/1.jpg").path == photos / "arch" / "1.jpg"
 
 
 def test_keep_missing(gallery: Gallery, photos: Path) -> None:
@@ -180,7 +194,73 @@ def test_a_listed_file_that_is_gone_leaves_the_gallery(
         (photos / "arch" / "0.jpg").unlink()
         summary = gallery.update(read_catalog(table))
         assert counts(summary) == {"removed": 1, "unchanged": 1}
-        assert "missing" in summary.skipped["arch/0.jpg"][3]
+        assert "missing" in summary.skipped["arch/0.jpg"].reason
+        (photos / "bridge" / "0.jpg").unlink()
+        with pytest.raises(GalleryError, match="Every one of the 2 pictures"):
+            gallery.update(read_catalog(table))
+        assert counts(gallery.update(read_catalog(table), remove_missing=False)) == {}
+        assert len(gallery) == 1
+
+
+def test_a_file_that_cannot_be_reached_is_not_missing(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, stat = read_catalog(photos), Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if "arch" in path.parts and path.suffix == ".jpg":
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    summary = gallery.update(catalog)
+    assert counts(summary) == {"unchanged": 8}
+    assert "cannot be reached" in summary.skipped["arch/0.jpg"].reason
+    assert len(gallery) == 12
+    monkeypatch.undo()
+    assert counts(gallery.update(catalog)) == {"unchanged": 12}
+
+
+def test_a_skip_is_tried_again_when_its_box_is_mended(photos: Path, tmp_path: Path, encoder: Encoder) -> None:
+    table = photos / "table.csv"
+    table.write_text("path,x_1,y_1,x_2,y_2\narch/0.jpg,500,500,600,600\n")
+    with Gallery.create(tmp_path / "g", encoder) as gallery:
+        assert set(gallery.update(read_catalog(table)).skipped) == {"arch/0.jpg"}
+        table.write_text("path,x_1,y_1,x_2,y_2\narch/0.jpg,0,0,60,60\n")
+        assert counts(gallery.update(read_catalog(table))) == {"added": 1}
+
+
+def test_an_interrupt_right_after_a_commit_doubles_nothing(
+    gallery: Gallery, photos: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_photo(90).save(photos / "arch" / "new.jpg")
+    changing = Store.changing
+
+    @contextmanager
+    def interrupted(store: Store) -> Iterator[int]:
+        with changing(store) as generation:
+            yield generation
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "changing", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gallery.update(read_catalog(photos))
+    assert len(gallery) == 13
+    consistent(gallery, encoder)
+
+
+def test_many_renames_of_equal_size_take_no_time_to_match(tmp_path: Path, encoder: Encoder) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(40):
+        make_photo(number, (32, 32)).save(folder / f"{number}.bmp")
+    with Gallery.create(tmp_path / "g", encoder) as gallery:
+        gallery.update(read_catalog(folder))
+        for number in range(40):
+            (folder / f"{number}.bmp").rename(folder / f"moved {number}.bmp")
+        assert counts(gallery.update(read_catalog(folder))) == {"renamed": 40}
+        consistent(gallery, encoder)
 
 
 def test_bad_files_are_remembered_until_they_change(gallery: Gallery, photos: Path, encoder: Encoder) -> None:
@@ -231,7 +311,50 @@ def test_an_interrupted_update_keeps_what_is_done(tmp_path: Path, encoder: Encod
         consistent(gallery, encoder)
 
 
-def test_an_absent_gallery_folder_of_copies(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
+def test_a_store_is_whole_in_its_one_file(gallery: Gallery, tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    shutil.copy(gallery.folder / "gallery.sqlite", tmp_path / "alone")
+    with Gallery(tmp_path / "alone") as alone:
+        assert len(alone) == 12
+
+
+def test_a_restored_backup_trusts_no_index_of_the_future(
+    gallery: Gallery, photos: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "_LAG_ROWS", 0)
+    backup = (gallery.folder / "gallery.sqlite").read_bytes()
+    for number in range(3):
+        make_photo(100 + number).save(photos / "arch" / f"later {number}.jpg")
+        gallery.update(read_catalog(photos))
+    assert (gallery.folder / "index.json").exists()
+    gallery.close()
+    (gallery.folder / "gallery.sqlite").write_bytes(backup)
+    for number in range(3):
+        (photos / "arch" / f"later {number}.jpg").unlink()
+    make_photo(200).save(photos / "arch" / "other.jpg")
+    with Gallery(gallery.folder, encoder) as restored:
+        assert len(restored.search(make_photo(0), k=100)) == 12
+        assert counts(restored.update(read_catalog(photos))) == {"added": 1, "unchanged": 12}
+        consistent(restored, encoder)
+
+
+def test_searching_from_many_threads_while_another_writes(gallery: Gallery, photos: Path) -> None:
+    with ThreadPoolExecutor(4) as pool, Gallery(gallery.folder, gallery.encoder) as reader:
+        searches = [pool.submit(reader.search_id, "bridge/0.jpg", 100) for _ in range(40)]
+        for number in range(4):
+            make_photo(300 + number).save(photos / "arch" / f"t{number}.jpg")
+            gallery.update(read_catalog(photos))
+            searches += [pool.submit(reader.search_id, "bridge/0.jpg", 100) for _ in range(40)]
+        sizes = {len(search.result()) for search in searches}
+    assert sizes <= {11, 12, 13, 14, 15}
+    assert 15 in {*sizes, len(reader_hits(gallery))}
+
+
+def reader_hits(gallery: Gallery) -> list[object]:
+    return list(gallery.search_id("bridge/0.jpg", 100))
+
+
+def test_a_gallery_copied_elsewhere(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
     """A gallery copied as files opens and searches: nothing in it depends on where it lies."""
     shutil.copytree(gallery.folder, tmp_path / "copy")
     with Gallery(tmp_path / "copy") as copy:

@@ -65,7 +65,7 @@ def index(
     ) as gallery:
         with progress("indexing") as advance:
             summary = gallery.update(source, remove_missing=not keep_missing, progress=advance)
-        skipped = [(row[0], row[3]) for row in summary.skipped.values()]
+        skipped = [(row.path, row.reason) for row in summary.skipped.values()]
         note_skipped(skipped, () if isinstance(source, Encoded) else source.problems)
         result = {
             **summary.to_json(),

@@ -16,10 +16,12 @@ from cfcd.catalog import Catalog, Item
 from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.encoding.shards import Encoded
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError, UsageError
+from cfcd.files import is_free
 from cfcd.gallery import store as store_room
-from cfcd.gallery.index import ExactIndex
+from cfcd.gallery.index import ExactIndex, is_outdated
 from cfcd.gallery.intake import CatalogIntake, EncodedIntake
-from cfcd.gallery.store import Store, StoredItem
+from cfcd.gallery.rows import StoredItem
+from cfcd.gallery.store import Store
 from cfcd.gallery.update import UpdateSummary, update
 from cfcd.lock import only_writer
 from cfcd.model import ModelFolder, find_model
@@ -102,7 +104,7 @@ class Gallery:
             GalleryError: The folder holds something already.
         """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not is_free(folder):
             raise GalleryError(f"{folder} exists and is not empty.", "Give a new or empty folder.")
         model = encoder.model
         preprocessing = model.config.preprocessing
@@ -251,11 +253,12 @@ class Gallery:
                 writer.close()
 
     def _save_index(self, store: Store) -> None:
-        index = ExactIndex.load(self.folder, self.dim)
         with store.reading():
-            changed = index.catch_up(store)
-        if changed:
-            index.save(self.folder)
+            if not is_outdated(self.folder, store):
+                return
+            index = ExactIndex.load(self.folder, self.dim)
+            index.catch_up(store)
+        index.save(self.folder)
 
     @cached_property
     def _index(self) -> ExactIndex:
@@ -337,8 +340,11 @@ class Gallery:
         """Give the whole gallery: its catalog and (N, D) float32 unit descriptors in the same order."""
         with self._store.reading():
             stored = list(self._store.items())
-            _, vectors = self._store.descriptors_above(0, self.dim)
-        descriptors = vectors.astype(np.float32)
+            descriptors = np.empty((len(stored), self.dim), np.float32)
+            done = 0
+            for _, vectors in self._store.descriptors_above(0, self.dim):
+                descriptors[done : done + len(vectors)] = vectors
+                done += len(vectors)
         descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
         folder = self.folder.absolute()
         items = [one.item for one in stored]
@@ -361,6 +367,6 @@ class Gallery:
                 "index": ExactIndex.kind,
                 "generation": self._store.generation,
                 "sources": self._store.sources(),
-                "skipped": {key: row[3] for key, row in self._store.skipped().items()},
+                "skipped": {key: row.reason for key, row in self._store.skipped().items()},
                 "bytes": sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file()),
             }

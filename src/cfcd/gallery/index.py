@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfcd.files import atomic_write, write_json
+from cfcd.files import content_digest, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cfcd.gallery.store import Store
 
-_HEADER = "index.json"
+HEADER = "index.json"
+# Catching up with this many rows, or this share of them, takes a reader a few hundredths of a second.
+_LAG_ROWS = 1000
+_LAG_SHARE = 0.05
 
 
 class ExactIndex:
@@ -29,12 +32,16 @@ class ExactIndex:
     kind = "exact"
 
     def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._clear()
+
+    def _clear(self) -> None:
         import faiss
 
-        codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        self._faiss: Any = faiss.IndexIDMap2(codes)
-        self.dim = dim
+        fp16, product = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        self._faiss: Any = faiss.IndexIDMap2(faiss.IndexScalarQuantizer(self.dim, fp16, product))
         self.generation = 0
+        self.token = b""
         self.highest = 0
 
     def __len__(self) -> int:
@@ -45,6 +52,9 @@ class ExactIndex:
 
         Call it within `store.reading()`, so that what it reads is one generation.
         """
+        if self.generation and store.token(self.generation) != self.token:
+            # Not an ancestor of this store, which may be a restored backup: nothing in here can be trusted.
+            self._clear()
         generation = store.generation
         if generation == self.generation:
             return False
@@ -52,11 +62,10 @@ class ExactIndex:
         removed = removed[removed <= self.highest]
         if len(removed):
             self._faiss.remove_ids(removed)
-        numbers, vectors = store.descriptors_above(self.highest, self.dim)
-        if len(numbers):
+        for numbers, vectors in store.descriptors_above(self.highest, self.dim):
             self._faiss.add_with_ids(vectors.astype(np.float32), numbers)
             self.highest = int(numbers[-1])
-        self.generation = generation
+        self.generation, self.token = generation, store.token(generation)
         return True
 
     def search(
@@ -86,18 +95,23 @@ class ExactIndex:
         """Write the index beside the store; the header comes last and makes it count."""
         import faiss
 
-        data = faiss.serialize_index(self._faiss).tobytes()
         file = folder / f"index-{self.kind}-{self.generation:09d}.faiss"
-        with atomic_write(file) as out:
-            out.write(data)
+        temporary = folder / f".{file.name}.{os.getpid()}.tmp"
+        try:
+            faiss.write_index(self._faiss, str(temporary))
+            digest = content_digest(temporary)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
         header = {
             "kind": self.kind,
             "file": file.name,
             "generation": self.generation,
+            "token": self.token.hex(),
             "highest": self.highest,
-            "digest": _digest(data),
+            "digest": digest.hex(),
         }
-        write_json(folder / _HEADER, header)
+        write_json(folder / HEADER, header)
         for old in folder.glob("index-*.faiss"):
             if old != file:
                 old.unlink(missing_ok=True)
@@ -108,20 +122,37 @@ class ExactIndex:
         import faiss
 
         index = cls(dim)
-        try:
-            header = json.loads((folder / _HEADER).read_bytes())
-            data = (folder / Path(header["file"]).name).read_bytes()
-            if header["kind"] != cls.kind or header["digest"] != _digest(data):
-                return index
-            loaded = faiss.deserialize_index(np.frombuffer(data, np.uint8))
-            if loaded.d != dim:
-                return index
-            generation, highest = int(header["generation"]), int(header["highest"])
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        header = read_header(folder)
+        if header is None or header["kind"] != cls.kind:
             return index
-        index._faiss, index.generation, index.highest = loaded, generation, highest
+        file = folder / Path(header["file"]).name
+        try:
+            if content_digest(file).hex() != header["digest"]:
+                return index
+            loaded = faiss.read_index(str(file))
+        except (OSError, RuntimeError):
+            return index
+        if loaded.d == dim:
+            index._faiss, index.token = loaded, bytes.fromhex(header["token"])
+            index.generation, index.highest = header["generation"], header["highest"]
         return index
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def read_header(folder: Path) -> dict[str, Any] | None:
+    """Read what `index.json` says of the saved index, None when it is missing or damaged."""
+    try:
+        header = json.loads((folder / HEADER).read_bytes())
+        bytes.fromhex(header["token"])
+        whole = isinstance(header["generation"], int) and isinstance(header["highest"], int)
+        return header if whole and {"kind", "file", "digest"} <= header.keys() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def is_outdated(folder: Path, store: Store) -> bool:
+    """Tell whether the saved index lags so far behind that a reader would notice the time to catch up."""
+    header = read_header(folder)
+    if header is None or store.token(header["generation"]) != bytes.fromhex(header["token"]):
+        return len(store) > _LAG_ROWS
+    lag = store.count_above(header["highest"]) + len(store.removed_since(header["generation"]))
+    return lag > max(_LAG_ROWS, _LAG_SHARE * len(store))

@@ -17,6 +17,9 @@ from cfcd.files import content_digest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# What `status` gives for a file that is there but cannot be reached: not missing, so nothing is removed.
+UNREADABLE = (-1, -1)
+
 Arrival = tuple[Item, FileStamp | None, "NDArray[np.float32] | PictureError"]
 
 
@@ -26,7 +29,7 @@ class Intake(Protocol):
     catalog: Catalog
 
     def status(self, index: int) -> tuple[int, int] | None:
-        """Give a file's size (bytes) and mtime (ns), None when it is missing."""
+        """Give a file's size (bytes) and mtime (ns), None when it is missing, or UNREADABLE."""
         ...
 
     def digest(self, index: int) -> bytes | None:
@@ -49,8 +52,10 @@ class CatalogIntake:
         """Ask the file system."""
         try:
             status = self.catalog.file(index).stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError:
+            return UNREADABLE
         return status.st_size, status.st_mtime_ns
 
     def digest(self, index: int) -> bytes | None:

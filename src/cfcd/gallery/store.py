@@ -7,19 +7,22 @@ generation.
 
 from __future__ import annotations
 
-import json
+import os
+import secrets
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cfcd.catalog import Item
 from cfcd.encoding.shards import FileStamp
 from cfcd.errors import GalleryError
+from cfcd.gallery.database import open_database, state_of
+from cfcd.gallery.rows import ITEM_COLUMNS, Skipped, StoredItem, to_item, to_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,36 +33,25 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE items (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    source TEXT NOT NULL,
+    id TEXT NOT NULL UNIQUE,      -- what users call the item
+    source TEXT NOT NULL,         -- the catalog it came from ...
+    key TEXT NOT NULL,            -- ... and its id there
     path TEXT NOT NULL,
     label TEXT, split TEXT, is_query INTEGER, is_gallery INTEGER, row INTEGER,
     x_1 REAL, y_1 REAL, x_2 REAL, y_2 REAL,
     extra TEXT NOT NULL,
-    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL
+    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL,
+    UNIQUE (source, key)
 );
+CREATE TABLE history (generation INTEGER PRIMARY KEY, token BLOB NOT NULL);
 CREATE TABLE descriptors (number INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE removed (number INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 CREATE TABLE skipped (
     source TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL,
-    size INTEGER, mtime_ns INTEGER, reason TEXT NOT NULL,
+    size INTEGER, mtime_ns INTEGER, box TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (source, id)
 ) WITHOUT ROWID;
 """
-_ITEM_COLUMNS = (
-    "id, source, path, label, split, is_query, is_gallery, row, "
-    "x_1, y_1, x_2, y_2, extra, size, mtime_ns, digest"
-)
-
-
-@dataclass(frozen=True)
-class StoredItem:
-    """An item of the gallery: its row number, its catalog row, and the file it was encoded from."""
-
-    number: int
-    source: str
-    item: Item
-    stamp: FileStamp
 
 
 class Store:
@@ -81,8 +73,9 @@ class Store:
                 f"{folder} is no gallery: it holds no {FILE}.",
                 f"Make one with cfcd index PHOTOS --out {folder}.",
             )
+        self._lock = threading.RLock()
         try:
-            self._connection = _open(file, write)
+            self._connect(write)
             found = self.meta("format")
         except sqlite3.DatabaseError as error:
             raise GalleryError(
@@ -103,46 +96,63 @@ class Store:
             meta: What the gallery is bound to (model identity, dimensions, ...).
         """
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{FILE}.new"
+        temporary = folder / f".{FILE}.{os.getpid()}.tmp"
         temporary.unlink(missing_ok=True)
         connection = sqlite3.connect(temporary, isolation_level=None)
         try:
             connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-            rows = {"format": FORMAT, "generation": "0", **meta}
+            rows = {"format": FORMAT, **meta}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
             connection.execute("PRAGMA journal_mode = WAL")
         finally:
             connection.close()
         temporary.replace(folder / FILE)
 
+    def _connect(self, write: bool) -> None:
+        file = self.folder / FILE
+        before = state_of(file)
+        self._write = write
+        self._connection, immutable = open_database(file, write)
+        # SQLite does not look for changes on a medium it was told is read-only: we do.
+        self._still = before if immutable else None
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a writer leaves everything in it, so that it can be copied alone."""
+        if self._write:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """See one generation throughout the block, whatever a writer does meanwhile."""
-        if self._connection.in_transaction:
-            yield
-            return
-        self._connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._connection.execute("COMMIT")
+        """See one generation throughout the block, whatever a writer does meanwhile; one thread at a time."""
+        with self._lock:
+            if self._connection.in_transaction:
+                yield
+                return
+            if self._still is not None and self._still != state_of(self.folder / FILE):
+                self._connect(write=False)
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
 
     @contextmanager
     def changing(self) -> Iterator[int]:
         """Change the store in one transaction: all of the block is kept or none; gives the new generation."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            generation = self.generation + 1
-            self._connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (str(generation),))
-            yield generation
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                generation = self.generation + 1
+                self._connection.execute(
+                    "INSERT INTO history VALUES (?, ?)", (generation, secrets.token_bytes(8))
+                )
+                yield generation
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
 
     def meta(self, key: str) -> str:
         """Read one value of the gallery's description; "" when it has none."""
@@ -152,7 +162,17 @@ class Store:
     @property
     def generation(self) -> int:
         """Give the number of changes so far."""
-        return int(self.meta("generation"))
+        return int(self._connection.execute("SELECT coalesce(max(generation), 0) FROM history").fetchone()[0])
+
+    def token(self, generation: int) -> bytes:
+        """Give the random mark of a generation, b"" where this store never had it.
+
+        It tells two stores apart that have made as many changes, such as a backup that went its own way.
+        """
+        row = self._connection.execute(
+            "SELECT token FROM history WHERE generation = ?", (generation,)
+        ).fetchone()
+        return b"" if row is None else bytes(row[0])
 
     def __len__(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM items").fetchone()[0])
@@ -160,27 +180,31 @@ class Store:
     def items(self, source: str | None = None) -> Iterator[StoredItem]:
         """Walk all items, or those of one source, by row number."""
         where, values = ("", ()) if source is None else ("WHERE source = ?", (source,))
-        query = f"SELECT number, {_ITEM_COLUMNS} FROM items {where} ORDER BY number"
+        query = f"SELECT number, {ITEM_COLUMNS} FROM items {where} ORDER BY number"
         for row in self._connection.execute(query, values):
-            yield _to_item(row)
+            yield to_item(row)
 
     def find(self, item_id: str) -> StoredItem | None:
         """Find an item by id."""
         row = self._connection.execute(
-            f"SELECT number, {_ITEM_COLUMNS} FROM items WHERE id = ?", (item_id,)
+            f"SELECT number, {ITEM_COLUMNS} FROM items WHERE id = ?", (item_id,)
         ).fetchone()
-        return None if row is None else _to_item(row)
+        return None if row is None else to_item(row)
 
     def by_number(self, numbers: Sequence[int]) -> dict[int, StoredItem]:
         """Find items by row number."""
         found = {}
         for number in numbers:
             row = self._connection.execute(
-                f"SELECT number, {_ITEM_COLUMNS} FROM items WHERE number = ?", (number,)
+                f"SELECT number, {ITEM_COLUMNS} FROM items WHERE number = ?", (number,)
             ).fetchone()
             if row is not None:
-                found[number] = _to_item(row)
+                found[number] = to_item(row)
         return found
+
+    def ids(self) -> set[str]:
+        """Give the ids of all items."""
+        return {row[0] for row in self._connection.execute("SELECT id FROM items")}
 
     def sources(self) -> dict[str, int]:
         """Count items by the source they were indexed from."""
@@ -192,19 +216,34 @@ class Store:
         """Count distinct labels."""
         return int(self._connection.execute("SELECT count(DISTINCT label) FROM items").fetchone()[0])
 
-    def descriptors_above(self, number: int, dim: int) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """Read the descriptors of rows above a number: (n,) int64 row numbers and (n, dim) fp16."""
-        rows = self._connection.execute(
+    def descriptors_above(
+        self, number: int, dim: int, block: int = 8192
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """Read the descriptors of rows above a number, block by block.
+
+        Yields:
+            (n,) int64 row numbers, ascending, and their (n, dim) fp16 descriptors.
+
+        Raises:
+            GalleryError: A descriptor has another dimension.
+        """
+        cursor = self._connection.execute(
             "SELECT number, vector FROM descriptors WHERE number > ? ORDER BY number", (number,)
-        ).fetchall()
-        if any(len(vector) != 2 * dim for _, vector in rows):
-            raise GalleryError(
-                f"{self.folder / FILE} holds a descriptor that is not {dim}-dimensional.",
-                "Index the pictures again into a new folder.",
-            )
-        numbers = np.array([row[0] for row in rows], np.int64)
-        vectors = np.frombuffer(b"".join(row[1] for row in rows), np.dtype("<f2")).reshape(len(rows), dim)
-        return numbers, vectors
+        )
+        while rows := cursor.fetchmany(block):
+            if any(len(vector) != 2 * dim for _, vector in rows):
+                raise GalleryError(
+                    f"{self.folder / FILE} holds a descriptor that is not {dim}-dimensional.",
+                    "Index the pictures again into a new folder.",
+                )
+            numbers = np.array([row[0] for row in rows], np.int64)
+            vectors = np.frombuffer(b"".join(row[1] for row in rows), np.dtype("<f2"))
+            yield numbers, vectors.reshape(len(rows), dim)
+
+    def count_above(self, number: int) -> int:
+        """Count the rows above a number."""
+        found = self._connection.execute("SELECT count(*) FROM items WHERE number > ?", (number,)).fetchone()
+        return int(found[0])
 
     def descriptor(self, number: int) -> NDArray[np.float32]:
         """Read one item's descriptor, (D,) float32."""
@@ -218,19 +257,21 @@ class Store:
         rows = self._connection.execute("SELECT number FROM removed WHERE generation > ?", (generation,))
         return np.array([row[0] for row in rows], np.int64)
 
-    def insert(self, source: str, item: Item, stamp: FileStamp, descriptor: NDArray[np.float32]) -> None:
+    def insert(
+        self, source: str, key: str, item: Item, stamp: FileStamp, descriptor: NDArray[np.float32]
+    ) -> None:
         """Add one item with its (D,) descriptor; within `changing`."""
         cursor = self._connection.execute(
-            f"INSERT INTO items ({_ITEM_COLUMNS}) VALUES (?{', ?' * 15})", _to_row(source, item, stamp)
+            f"INSERT INTO items ({ITEM_COLUMNS}) VALUES (?{', ?' * 16})", to_row(source, key, item, stamp)
         )
         vector = descriptor.astype("<f2").tobytes()
         self._connection.execute("INSERT INTO descriptors VALUES (?, ?)", (cursor.lastrowid, vector))
 
-    def describe(self, number: int, source: str, item: Item, stamp: FileStamp) -> None:
+    def describe(self, number: int, source: str, key: str, item: Item, stamp: FileStamp) -> None:
         """Replace everything but the descriptor of an item; within `changing`."""
-        assignments = ", ".join(f"{name.strip()} = ?" for name in _ITEM_COLUMNS.split(","))
+        assignments = ", ".join(f"{name.strip()} = ?" for name in ITEM_COLUMNS.split(","))
         self._connection.execute(
-            f"UPDATE items SET {assignments} WHERE number = ?", (*_to_row(source, item, stamp), number)
+            f"UPDATE items SET {assignments} WHERE number = ?", (*to_row(source, key, item, stamp), number)
         )
 
     def remove(self, numbers: Iterable[int], generation: int) -> None:
@@ -240,78 +281,21 @@ class Store:
             self._connection.execute("DELETE FROM descriptors WHERE number = ?", (number,))
             self._connection.execute("INSERT INTO removed VALUES (?, ?)", (number, generation))
 
-    def skipped(self, source: str | None = None) -> dict[str, tuple[str, int | None, int | None, str]]:
-        """List what could not be encoded: id -> (path, bytes, mtime in ns, reason)."""
+    def skipped(self, source: str | None = None) -> dict[str, Skipped]:
+        """List what could not be encoded, by the id it has in its catalog."""
         where, values = ("", ()) if source is None else ("WHERE source = ?", (source,))
         rows = self._connection.execute(
-            f"SELECT id, path, size, mtime_ns, reason FROM skipped {where}", values
+            f"SELECT id, path, size, mtime_ns, box, reason FROM skipped {where}", values
         )
-        return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
+        return {row[0]: Skipped(*row[1:]) for row in rows}
 
-    def replace_skipped(
-        self, source: str, skipped: dict[str, tuple[str, int | None, int | None, str]]
-    ) -> None:
+    def replace_skipped(self, source: str, skipped: dict[str, Skipped]) -> None:
         """Replace the list of what could not be encoded from a source; within `changing`."""
         self._connection.execute("DELETE FROM skipped WHERE source = ?", (source,))
         self._connection.executemany(
-            "INSERT INTO skipped VALUES (?, ?, ?, ?, ?, ?)",
-            ((source, key, *row) for key, row in skipped.items()),
+            "INSERT INTO skipped VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (source, key, row.path, row.size, row.mtime_ns, row.box, row.reason)
+                for key, row in skipped.items()
+            ),
         )
-
-
-def _open(file: Path, write: bool) -> sqlite3.Connection:
-    def connect(mode: str) -> sqlite3.Connection:
-        uri = f"{file.resolve().as_uri()}?{mode}"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
-        try:
-            connection.execute("SELECT count(*) FROM meta")
-        except sqlite3.DatabaseError:
-            connection.close()
-            raise
-        return connection
-
-    if write:
-        connection = connect("mode=rw")
-        # FULL: an acknowledged batch is on disk, also after a power cut.
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-    try:
-        return connect("mode=ro")
-    except sqlite3.OperationalError:
-        # A read-only medium has no place for the files that keep readers and writers apart.
-        return connect("immutable=1")
-
-
-def _to_row(source: str, item: Item, stamp: FileStamp) -> tuple[Any, ...]:
-    return (
-        item.id,
-        source,
-        str(item.path),
-        item.label,
-        item.split,
-        item.is_query,
-        item.is_gallery,
-        item.row,
-        *(item.box or (None,) * 4),
-        json.dumps(dict(item.extra), default=str, ensure_ascii=False),
-        stamp.size,
-        stamp.mtime_ns,
-        stamp.digest,
-    )
-
-
-def _to_item(row: tuple[Any, ...]) -> StoredItem:
-    number, item_id, source, path, label, split, is_query, is_gallery, line, *rest = row
-    box = None if rest[0] is None else (rest[0], rest[1], rest[2], rest[3])
-    item = Item(
-        id=item_id,
-        path=Path(path),
-        label=label,
-        split=split,
-        is_query=None if is_query is None else bool(is_query),
-        is_gallery=None if is_gallery is None else bool(is_gallery),
-        box=box,
-        row=line,
-        extra=json.loads(rest[4]),
-    )
-    return StoredItem(number, source, item, FileStamp(rest[5], rest[6], rest[7]))
