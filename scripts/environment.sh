@@ -6,18 +6,19 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${CFCD_VENV:-$root/.venv}
 
-make_environment() { # EXTRAS: installs cfcd[EXTRAS] unless this very state is installed already
+make_environment() { # EXTRAS, may be empty: installs cfcd[EXTRAS] unless this very state is installed already
     local python=${PYTHON:-python3} extras=$1 stamp
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         echo "cfcd needs Python 3.11 or newer; $("$python" --version) found. Set PYTHON to a newer one." >&2
         exit 2
     fi
-    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+    # --clear: an environment whose making was interrupted has a python but no pip.
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
     stamp="$extras $(cksum <"$root/pyproject.toml") $(cksum <"$root/scripts/constraints.txt")"
     if ! grep -qxF "$stamp" "$venv/.cfcd-installed" 2>/dev/null; then
-        echo "installing cfcd[$extras] into $venv ..." >&2
+        echo "installing cfcd${extras:+[$extras]} into $venv, about a minute ..." >&2
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-            --constraint "$root/scripts/constraints.txt" --editable "$root[$extras]" >&2
+            --constraint "$root/scripts/constraints.txt" --editable "$root${extras:+[$extras]}" >&2
         echo "$stamp" >>"$venv/.cfcd-installed"
     fi
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cfcd.encoding import Encoder, load_model
     from cfcd.errors import CfcdError
     from cfcd.evaluation import evaluate
-    from cfcd.gallery import Gallery, Hit
+    from cfcd.gallery import Gallery, Hit, open_or_create
     from cfcd.model import create_model
 
 __version__ = "0.1.0.dev0"
@@ -29,6 +29,7 @@ _HOMES = {
     "evaluate": "cfcd.evaluation",
     "Gallery": "cfcd.gallery",
     "Hit": "cfcd.gallery",
+    "open_or_create": "cfcd.gallery",
     "create_model": "cfcd.model",
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "create_model",
     "evaluate",
     "load_model",
+    "open_or_create",
     "read_catalog",
 ]
 

@@ -57,7 +57,7 @@ def _describe_catalog(catalog: Catalog) -> dict[str, Any]:
         "queries": None if sides is None else len(sides[0]),
         "gallery": None if sides is None else len(sides[1]),
         "columns": list(catalog.extra),
-        "problems": len(catalog.problems),
+        "bad_rows": sum(problem.fatal for problem in catalog.problems) or None,
     }
 
 

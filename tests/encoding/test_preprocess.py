@@ -62,7 +62,7 @@ def test_parse_scales() -> None:
     assert parse_scales("0.5,2") == (0.5, 2.0)
 
 
-@pytest.mark.parametrize("text", ["", "a", "0", "1,,2", "9", "nan", "-1"])
+@pytest.mark.parametrize("text", ["", "a", "0", "1,,2", "7", "9.5", "nan", "-1"])
 def test_parse_scales_refuses(text: str) -> None:
     with pytest.raises(UsageError, match="scales"):
         parse_scales(text)

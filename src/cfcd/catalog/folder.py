@@ -20,6 +20,8 @@ _SPLIT_NAMES = {
     "gallery": "gallery",
     "index": "index",
 }
+# Thumbnails and rubbish that NAS boxes and operating systems leave among pictures.
+_SYSTEM_FOLDERS = frozenset(("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 _TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".parquet"))
 
 
@@ -121,7 +123,7 @@ def _take(
     linked: list[tuple[str, str]],
 ) -> None:
     name = entry.name
-    if name.startswith("."):
+    if name.startswith(".") or name in _SYSTEM_FOLDERS:
         return
     path = prefix + name
     if not is_text(name):

@@ -46,7 +46,7 @@ def index(
     cfcd index more-photos/ --out gallery/
     """
     from cfcd.catalog import read_catalog
-    from cfcd.cli.options import make_reading
+    from cfcd.cli.options import make_reading, warn_of_random_weights
     from cfcd.cli.output import emit, note_skipped, progress
     from cfcd.encoding.preprocess import parse_scales
     from cfcd.encoding.shards import Encoded, is_encoded, read_encoded
@@ -63,6 +63,7 @@ def index(
         precision=precision,
         reading=make_reading(allow_truncated),
     ) as gallery:
+        warn_of_random_weights(gallery.encoder.model)
         with progress("indexing") as advance:
             summary = gallery.update(source, remove_missing=not keep_missing, progress=advance)
         skipped = [(row.path, row.reason) for row in summary.skipped.values()]
@@ -83,6 +84,8 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Remove items from a gallery by id; the pictures themselves stay where they are.
+
+    The next cfcd index brings back what its DATA still holds.
 
     \b
     cfcd remove gallery/ church/0042.jpg church/0043.jpg

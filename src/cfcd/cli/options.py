@@ -12,6 +12,7 @@ from cfcd.errors import UsageError
 if TYPE_CHECKING:
     from cfcd.catalog import Box
     from cfcd.encoding import Encoder, Reading
+    from cfcd.model import ModelFolder
 
 Data = Annotated[
     Path,
@@ -69,7 +70,7 @@ def make_encoder(
     from cfcd.encoding import load_model
     from cfcd.encoding.preprocess import parse_scales
 
-    return load_model(
+    encoder = load_model(
         model or "imagenet-lite0",
         device=device,
         precision=precision,
@@ -77,6 +78,16 @@ def make_encoder(
         scales=None if scales is None else parse_scales(scales),
         reading=make_reading(allow_truncated),
     )
+    warn_of_random_weights(encoder.model)
+    return encoder
+
+
+def warn_of_random_weights(model: ModelFolder) -> None:
+    """Say on stderr that a model's descriptors mean nothing yet."""
+    from cfcd.cli.output import note
+
+    if str(model.config.training.get("weights", "")).startswith("random"):
+        note(f"warning: {model.label} has random weights: its matches mean nothing until it is trained")
 
 
 def parse_box(text: str | None) -> Box | None:
@@ -93,4 +104,10 @@ def parse_box(text: str | None) -> Box | None:
         raise UsageError(
             f"--box {text!r} is not four numbers.", "Write it as --box x1,y1,x2,y2 in pixels of the picture."
         ) from error
+    if not (x_1 < x_2 and y_1 < y_2):
+        raise UsageError(
+            f"--box {text!r} has no inside.", "Write the upper left corner first, then the lower right."
+        )
+    if max(x_2, y_2) <= 1:
+        raise UsageError(f"--box {text!r} looks like fractions.", "Write pixels of the upright picture.")
     return x_1, y_1, x_2, y_2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import traceback
@@ -22,7 +23,23 @@ Advance = Callable[[int, int], None]
 
 def emit(json_value: Any, text: str, as_json: bool) -> None:
     """Print a result to stdout: one JSON document when `as_json`, otherwise the text."""
-    print(json.dumps(json_value, indent=2, default=str) if as_json else text)  # noqa: T201
+    print(json.dumps(_finite(json_value), indent=2, default=str) if as_json else text)  # noqa: T201
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not know, by null."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def one_line(text: str) -> str:
+    """Make a label or an id safe for a line of a terminal."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
 
 
 def note(text: str) -> None:
@@ -74,7 +91,8 @@ def interruptible(command: Command) -> Command:
             return command(*arguments, **options)
         except KeyboardInterrupt:
             raise Interrupted(
-                "Interrupted; what is done is kept.", "The same command goes on from there."
+                "Interrupted; what encode and index have finished is kept.",
+                "The same command goes on from there.",
             ) from None
 
     return cast("Command", run)
@@ -94,6 +112,9 @@ def guarded(run: Callable[[], None], debug: bool) -> int:
             traceback.print_exc()
         note(f"error: {error.what}\n  {error.mend}")
         return error.exit_code
+    except KeyboardInterrupt:
+        note("interrupted")
+        return 130
     except BrokenPipeError:
         # The reader (head, less) left early; keep Python from complaining again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -101,7 +122,15 @@ def guarded(run: Callable[[], None], debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        note(f"error: this should not happen: {type(error).__name__}: {error}")
-        note("  Run the command with --debug and report what it prints.")
+        if isinstance(error, OSError) and error.strerror:
+            place = f" {error.filename}" if error.filename else ""
+            note(f"error: The system refused to read or write{place}: {error.strerror}.")
+            note("  Check the path, its permissions and the space of its disk.")
+        elif type(error).__module__ == "sqlite3":
+            note(f"error: The gallery could not be read or changed: {error}.")
+            note("  Check the permissions and the space of its disk; what was finished is kept.")
+        else:
+            note(f"error: this should not happen: {type(error).__name__}: {error}")
+            note("  Run the command with --debug and report what it prints.")
         return 1
     return 0

@@ -40,8 +40,8 @@ def search(
     cfcd search gallery/ query.jpg --box 120,40,360,400 --grid results.html
     cfcd search gallery/ --id church/0042.jpg --k 50 --json
     """
-    from cfcd.cli.options import make_reading, parse_box
-    from cfcd.cli.output import emit
+    from cfcd.cli.options import make_reading, parse_box, warn_of_random_weights
+    from cfcd.cli.output import emit, one_line
     from cfcd.gallery import open_gallery
 
     area = parse_box(box)
@@ -54,6 +54,8 @@ def search(
     with open_gallery(
         gallery, model, device=device, precision=precision, reading=make_reading(allow_truncated)
     ) as opened:
+        if picture is not None:
+            warn_of_random_weights(opened.encoder.model)
         label = None
         if vector is not None:
             hits = opened.search_vector(_load_vector(vector), k)
@@ -68,7 +70,13 @@ def search(
 
             title = f"{len(hits)} nearest of {len(opened)}"
             write_grid([row_of_hits(picture, hits, label=label, box=area)], grid, title=title)
-    lines = [f"{hit.rank:>3}  {hit.score:6.3f}  {hit.item.label or '-':<24}  {hit.id}" for hit in hits]
+    width = max((len(hit.item.label or "") for hit in hits), default=0)
+    lines = [
+        f"{hit.rank:>3}  {hit.score:6.3f}  {one_line(hit.item.label or ''):<{width}}  {one_line(hit.id)}"
+        for hit in hits
+    ]
+    if grid is not None:
+        lines.append(f"wrote {grid}")
     query = str(item or picture or vector)
     emit({"query": query, "hits": [hit.to_json() for hit in hits]}, "\n".join(lines), as_json)
 
@@ -77,9 +85,9 @@ def _load_vector(path: Path) -> NDArray[np.float32]:
     import numpy as np
 
     try:
-        vector: NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        vector: NDArray[np.float32] = np.load(path, allow_pickle=False).reshape(-1).astype(np.float32)
+    except (OSError, EOFError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{path} cannot be read as a .npy file: {error}.", "Save it with numpy.save."
+            f"{path} is no .npy file of one descriptor: {error}.", "Save it with numpy.save."
         ) from error
-    return vector.reshape(-1)
+    return vector

@@ -40,7 +40,8 @@ def parse_scales(text: str) -> tuple[float, ...]:
     if text in SCALE_SETS:
         return SCALE_SETS[text]
     try:
-        scales = tuple(float(factor) for factor in text.split(","))
+        # A whole number alone is meant as a count, and only 1, 3 and 5 have a meaning.
+        scales = () if text.isdigit() else tuple(float(factor) for factor in text.split(","))
     except ValueError:
         scales = ()
     if not scales or not all(0.05 <= scale <= 8 for scale in scales):

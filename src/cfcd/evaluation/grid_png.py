@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -27,6 +30,15 @@ _SAID = {QUERY: "query", RIGHT: "right", WRONG: "wrong", UNKNOWN: "no label to j
 _MARKS = {RIGHT: (((7, 12.5), (10.4, 15.9), (17, 8.8)),), WRONG: (((8, 8), (16, 16)), ((16, 8), (8, 16)))}
 _PAGE, _TILE, _INK, _SOFT, _LINE = "#ffffff", "#eceef1", "#1c2128", "#5b6572", "#dfe3e8"
 _HITS_A_LINE = 10
+_SYSTEM_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "Arial.ttf",
+    "arial.ttf",
+    "Helvetica.ttc",
+)
+_IN_ASCII = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "Ae", "đ": "d"})
 _FINER = 4  # marks are drawn this much larger, then shrunk, for smooth edges
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -169,13 +181,26 @@ class _Sheet:
         self.pen.text(at, _elided(_one_line(text), font, room), fill=colour, font=font)
 
 
+@cache
 def _font(size: int) -> Font:
+    """Take a font of the system, which knows most alphabets; Pillow's own one knows only ASCII."""
+    for name in _SYSTEM_FONTS:
+        with suppress(OSError):
+            return ImageFont.truetype(name, size)
     return ImageFont.load_default(size=size)
+
+
+def _spelled(text: str) -> str:
+    """Leave accents and unknown letters out where only Pillow's own font is there."""
+    if Path(str(getattr(_font(13), "path", ""))).name in _SYSTEM_FONTS:
+        return text
+    plain = unicodedata.normalize("NFKD", text).translate(_IN_ASCII)
+    return "".join(c if c.isascii() else "?" for c in plain if not unicodedata.combining(c))
 
 
 def _one_line(text: str) -> str:
     """Leave no line breaks or control characters, which would spill out of the line."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return _spelled("".join(c if c.isprintable() else " " for c in text))
 
 
 def _elided(text: str, font: Font, room: int) -> str:

@@ -43,7 +43,7 @@ def rows_of_queries(evaluation: Evaluation, queries: Sequence[QueryResult], hits
         cells = []
         for key, score, correct in query.top[:hits]:
             hit = evaluation.catalog[place[key]]
-            cells.append(GridCell(hit.path, _caption(hit), score, correct, hit.box))
+            cells.append(GridCell(hit.path, _caption(hit), score, correct if hit.label else None, hit.box))
         cell = GridCell(item.path, item.id, box=item.box)
         rows.append(GridRow(cell, tuple(cells), f"AP {query.ap:.1f}"))
     return rows

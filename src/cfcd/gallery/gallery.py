@@ -150,7 +150,7 @@ class Gallery:
             IdentityMismatch: The model there has changed.
         """
         model = self.with_its_preprocessing(self.stored_model())
-        self._check_identity(model.identity, model.label)
+        self._check_model(model)
         return Encoder(model, self._device, self._precision, self._reading)
 
     def use(self, encoder: Encoder) -> None:
@@ -159,7 +159,7 @@ class Gallery:
         Raises:
             IdentityMismatch: It makes other descriptors than the gallery holds.
         """
-        self._check_identity(encoder.identity, encoder.model.label)
+        self._check_model(encoder.model)
         self.encoder = encoder
 
     def stored_model(self) -> ModelFolder:
@@ -183,12 +183,24 @@ class Gallery:
             scales=tuple(json.loads(self._store.meta("scales"))),
         )
 
-    def _check_identity(self, identity: str, label: str) -> None:
+    def _check_identity(
+        self, identity: str, label: str, long_side: int | None, scales: Iterable[float]
+    ) -> None:
         if identity != self.identity:
-            raise IdentityMismatch(
-                f"{self.folder} holds descriptors of {self.model_label}, and {label} makes others.",
-                f"Use {self.model_label} with its options, or index into a new folder.",
+            own_side, own_scales = (
+                json.loads(self._store.meta("long_side")),
+                json.loads(self._store.meta("scales")),
             )
+            own, other = _settings(own_side, own_scales), _settings(long_side, scales)
+            raise IdentityMismatch(
+                f"{self.folder} holds descriptors of {self.model_label} ({own}), "
+                f"and {label} ({other}) makes others.",
+                "Use the model, --size and --scales of the gallery, or index into a new folder.",
+            )
+
+    def _check_model(self, model: ModelFolder) -> None:
+        preprocessing = model.config.preprocessing
+        self._check_identity(model.identity, model.label, preprocessing.long_side, preprocessing.scales)
 
     def update(
         self,
@@ -212,7 +224,10 @@ class Gallery:
             BusyError: Another process writes to the gallery now.
         """
         if isinstance(data, Encoded):
-            self._check_identity(data.identity, str(data.settings["model"]))
+            made = data.settings["preprocessing"]
+            self._check_identity(
+                data.identity, str(data.settings["model"]), made["long_side"], made["scales"]
+            )
             intake: CatalogIntake | EncodedIntake = EncodedIntake(data)
             retry = True
         else:
@@ -370,3 +385,8 @@ class Gallery:
                 "skipped": {key: row.reason for key, row in self._store.skipped().items()},
                 "bytes": sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file()),
             }
+
+
+def _settings(long_side: int | None, scales: Iterable[float]) -> str:
+    size = "original size" if long_side is None else f"{long_side} px"
+    return f"{size}, scales {','.join(f'{scale:g}' for scale in scales)}"

@@ -71,7 +71,7 @@ class Store:
         if not file.is_file():
             raise GalleryError(
                 f"{folder} is no gallery: it holds no {FILE}.",
-                f"Make one with cfcd index PHOTOS --out {folder}.",
+                "A gallery is a folder that cfcd index PHOTOS --out GALLERY has made.",
             )
         self._lock = threading.RLock()
         try:

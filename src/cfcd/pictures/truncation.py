@@ -46,7 +46,7 @@ def explain(error: Exception, stream: BinaryIO | None, name: str) -> PictureErro
     if is_cut(error, stream):
         return TruncatedPicture(
             f"Cannot read {name}: its end is missing.",
-            "Copy it again, or allow truncated pictures to take the part that is there.",
+            "Copy it again, or allow truncated pictures (--allow-truncated) to take the part that is there.",
         )
     return UnreadablePicture(
         f"Cannot read {name}: it cannot be decoded ({reason}).", "Save it again, or leave it out."
