@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cfcd.catalog import read_catalog
-from cfcd.encoding import encode_catalog, load_model, read_encoded
-from cfcd.errors import EncodingError, IdentityMismatch
+from cfcd.encoding import bulk, encode_catalog, load_model, read_encoded
+from cfcd.encoding.bulk import encode_items
+from cfcd.errors import BusyError, EncodingError, IdentityMismatch, PictureError, TruncatedPicture
+from cfcd.lock import only_writer
+from cfcd.pictures import load_picture
 from tests.support import make_photo
 
 
@@ -71,13 +77,88 @@ def test_bad_files_are_skipped_named_and_tried_again(photos: Path, tmp_path: Pat
     assert sorted(read_encoded(out).catalog.ids) == sorted(read_catalog(photos).ids)
 
 
-def test_a_changed_file_is_named(photos: Path, tmp_path: Path) -> None:
-    encoder = load_model()
-    encode_catalog(read_catalog(photos), encoder, tmp_path / "out")
-    make_photo(77).save(photos / "arch" / "0.jpg")
-    again = encode_catalog(read_catalog(photos), encoder, tmp_path / "out")
-    assert again.encoded == 0
-    assert again.changed_since == ("arch/0.jpg",)
+def test_a_folder_without_one_readable_picture_says_so(photos: Path, tmp_path: Path) -> None:
+    for file in photos.rglob("*.jpg"):
+        file.write_bytes(b"no picture")
+    summary = encode_catalog(read_catalog(photos), load_model(), tmp_path / "out")
+    assert summary.nothing_readable
+    assert "none of the 12 pictures could be read" in summary.text()
+    with pytest.raises(EncodingError, match=r"skipped\.csv"):
+        read_encoded(tmp_path / "out")
+
+
+def test_two_runs_cannot_write_to_one_folder(photos: Path, tmp_path: Path) -> None:
+    catalog, encoder, out = read_catalog(photos), load_model(), tmp_path / "out"
+    encode_catalog(catalog.select(range(5)), encoder, out)
+    refused = []
+
+    def second(done: int, total: int) -> None:
+        with pytest.raises(BusyError) as caught:
+            encode_catalog(catalog, encoder, out)
+        refused.append(caught.value)
+
+    assert encode_catalog(catalog, encoder, out, progress=second).encoded == 7
+    assert len(refused) == 8
+    assert len(read_encoded(out).catalog) == 12
+
+
+def test_an_interrupted_first_start_can_be_repeated(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with only_writer(out):
+        pass
+    (out / ".encoding.json.77.tmp").write_bytes(b"{")
+    assert encode_catalog(read_catalog(photos), load_model(), out).encoded == 12
+
+
+def test_an_out_folder_that_cannot_be_made_is_named(photos: Path) -> None:
+    file = photos / "arch" / "0.jpg"
+    for out in (file, file / "below"):
+        with pytest.raises(EncodingError, match=re.escape(str(file))):
+            encode_catalog(read_catalog(photos), load_model(), out)
+
+
+@pytest.mark.parametrize("decodes", [True, False])
+def test_a_file_that_changes_while_it_is_read_is_skipped(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decodes: bool
+) -> None:
+    busy = photos / "arch" / "1.jpg"
+
+    def load_and_append(path: Path, **options: Any) -> Image.Image:
+        picture = load_picture(path, **options)
+        if path == busy:
+            with path.open("ab") as file:
+                file.write(b"more")
+            if not decodes:
+                raise TruncatedPicture("Only half of it was there.", "Copy it again.")
+        return picture
+
+    encoder, out = load_model(), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(bulk, "load_picture", load_and_append)
+        summary = encode_catalog(read_catalog(photos), encoder, out)
+    assert [item.id for item, _ in summary.skipped] == ["arch/1.jpg"]
+    assert summary.skipped[0][1] == f"{busy} changed while it was read."
+    assert encode_catalog(read_catalog(photos), encoder, out).encoded == 1
+
+
+def test_a_file_deleted_while_it_is_read_is_skipped(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = photos / "arch" / "1.jpg"
+
+    def load_and_delete(path: Path, **options: Any) -> Image.Image:
+        picture = load_picture(path, **options)
+        if path == gone:
+            path.unlink()
+        return picture
+
+    monkeypatch.setattr(bulk, "load_picture", load_and_delete)
+    results = list(encode_items(load_model(), read_catalog(photos)))
+    errors = [result for _, result in results if isinstance(result, PictureError)]
+    assert [error.what for error in errors] == [f"Cannot read {gone}: No such file or directory."]
+    assert isinstance(errors[0].__cause__, FileNotFoundError)
+    assert len(results) == 12
 
 
 def test_another_model_is_refused_by_both_names(photos: Path, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -14,18 +15,17 @@ from PIL import Image
 from cfcd.catalog import Catalog, Item
 from cfcd.encoding.encoder import Encoder
 from cfcd.encoding.preprocess import wanted_long_side
+from cfcd.encoding.reconcile import claim_folder, file_state, keep_current
+from cfcd.encoding.rows import FileStamp
 from cfcd.encoding.shards import (
-    FileStamp,
     is_encoded,
-    read_ids,
-    read_settings,
     shard_numbers,
-    write_settings,
     write_shard,
     write_skipped,
 )
-from cfcd.errors import EncodingError, IdentityMismatch, PictureError
-from cfcd.files import content_digest
+from cfcd.errors import EncodingError, PictureError, UnreadablePicture
+from cfcd.files import content_digest, is_free
+from cfcd.lock import only_writer
 from cfcd.pictures import load_picture
 
 if TYPE_CHECKING:
@@ -53,18 +53,19 @@ class EncodeSummary:
     encoded: int
     already: int
     skipped: tuple[tuple[Item, str], ...]
-    changed_since: tuple[str, ...]
     seconds: float
+
+    @property
+    def nothing_readable(self) -> bool:
+        """Tell whether there were pictures and not one of them could be read."""
+        return bool(self.skipped) and not self.encoded + self.already
 
     def text(self) -> str:
         """Give the summary in one line."""
         counts = f"encoded {self.encoded}, already there {self.already}, skipped {len(self.skipped)}"
         line = f"{counts} -> {self.folder} ({self.seconds:.1f} s)"
-        if self.changed_since:
-            line += (
-                f"\n{len(self.changed_since)} files have changed since they were encoded, "
-                f"such as {self.changed_since[0]}: encode into a new folder to take that in"
-            )
+        if self.nothing_readable:
+            line += f"\nnone of the {len(self.skipped)} pictures could be read"
         return line
 
     def to_json(self) -> dict[str, Any]:
@@ -77,7 +78,6 @@ class EncodeSummary:
                 {"id": item.id, "path": str(item.path), "row": item.row, "reason": reason}
                 for item, reason in self.skipped
             ],
-            "changed_since": list(self.changed_since),
             "seconds": round(self.seconds, 3),
         }
 
@@ -95,18 +95,37 @@ def encode_items(
 
     def load(job: FileJob) -> Image.Image:
         path = job.item.path
-        picture = load_picture(
-            path,
-            box=job.item.box,
-            long_side=long_side,
-            allow_truncated=reading.allow_truncated,
-            limits=reading.limits,
-        )
-        status = path.stat()
-        job.stamp = FileStamp(status.st_size, status.st_mtime_ns, content_digest(path))
+        before = file_state(path)
+        try:
+            picture = load_picture(
+                path,
+                box=job.item.box,
+                long_side=long_side,
+                allow_truncated=reading.allow_truncated,
+                limits=reading.limits,
+            )
+            digest = content_digest(path)
+        except OSError as error:
+            raise UnreadablePicture(
+                f"Cannot read {path}: {error.strerror or error}.", "Check the path and the disk."
+            ) from error
+        except PictureError:
+            if file_state(path) not in (before, None):  # half a file, and its other half is here now
+                _refuse_changed(path)
+            raise
+        if before is None or file_state(path) != before:
+            _refuse_changed(path)
+        job.stamp = FileStamp(*before, digest)
         return picture
 
     yield from encoder.stream(map(FileJob, items), load)
+
+
+def _refuse_changed(path: Path) -> NoReturn:
+    # The cause tells callers that the fault lies not in the file's bytes: another try is worthwhile.
+    raise UnreadablePicture(
+        f"{path} changed while it was read.", "Encode again when it is at rest."
+    ) from OSError(errno.EAGAIN, "it was being written")
 
 
 def encode_catalog(
@@ -117,10 +136,11 @@ def encode_catalog(
     shard_rows: int = 8192,
     progress: Callable[[int, int], None] | None = None,
 ) -> EncodeSummary:
-    """Encode a catalog into a folder of shards; a second call does only what is missing.
+    """Encode a catalog into a folder of shards; a second call does only what is missing or has changed.
 
     Every picture ends in exactly one shard or in `skipped.csv`, also when the process was killed in
-    between; skipped pictures are tried again by the next call.
+    between; skipped pictures are tried again by the next call. Rows that the catalog no longer lists
+    leave the folder, and labels and further columns are those of today.
 
     Args:
         catalog: What to encode.
@@ -130,19 +150,37 @@ def encode_catalog(
         progress: Called with (done, total) pictures.
 
     Raises:
-        EncodingError: `out` is damaged or holds something else.
+        EncodingError: `out` is damaged, or holds something else or another collection.
         IdentityMismatch: `out` was encoded with another model or preprocessing.
+        BusyError: Another process encodes into `out` now.
     """
     out = Path(out)
+    if not is_encoded(out) and not is_free(out):
+        raise EncodingError(f"{out} exists and is no encoded folder.", "Give a new or empty folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EncodingError(
+            f"{out} cannot be made: {error.strerror or error}.", "Give another --out folder."
+        ) from error
+    with only_writer(out):
+        claim_folder(out, catalog, encoder)
+        return _encode_missing(catalog, encoder, out, shard_rows, progress)
+
+
+def _encode_missing(
+    catalog: Catalog,
+    encoder: Encoder,
+    out: Path,
+    shard_rows: int,
+    progress: Callable[[int, int], None] | None,
+) -> EncodeSummary:
     start = time.monotonic()
-    _prepare_folder(out, catalog, encoder)
-    done = read_ids(out)
-    todo = [index for index, item_id in enumerate(catalog.ids) if item_id not in done]
-    # Stray twins of unfinished shards carry numbers that are not taken; the next shard overwrites them.
-    number = max(shard_numbers(out), default=-1) + 1
-    already = len(catalog) - len(todo)
+    done = keep_current(out, catalog, encoder.dim)
+    todo = [index for index in range(len(catalog)) if index not in done]
+    already = len(done)
     skipped: list[tuple[Item, str]] = []
-    shard = _Shard(out, number, shard_rows)
+    shard = _Shard(out, max(shard_numbers(out), default=-1) + 1, shard_rows)
     if progress and todo:
         progress(already, len(catalog))
     results = encode_items(encoder, (catalog[index] for index in todo)) if todo else iter(())
@@ -161,52 +199,7 @@ def encode_catalog(
         # Also when interrupted: what is encoded is kept.
         shard.close()
         write_skipped(out, skipped)
-    return EncodeSummary(
-        out,
-        len(todo) - len(skipped),
-        already,
-        tuple(skipped),
-        _changed(catalog, done),
-        time.monotonic() - start,
-    )
-
-
-def _prepare_folder(out: Path, catalog: Catalog, encoder: Encoder) -> None:
-    if is_encoded(out):
-        settings = read_settings(out)
-        if settings["identity"] != encoder.identity:
-            raise IdentityMismatch(
-                f"{out} was encoded with {settings['model']}, not with {encoder.model.label}.",
-                "Give another --out folder, or the model and options it was encoded with.",
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise EncodingError(f"{out} exists and is no encoded folder.", "Give a new or empty folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "model": encoder.model.label,
-        "model_reference": encoder.model.reference,
-        "identity": encoder.identity,
-        "dim": encoder.dim,
-        "preprocessing": asdict(encoder.model.config.preprocessing),
-        "source": str(catalog.source),
-        "root": str(catalog.root),
-    }
-    write_settings(out, settings)
-
-
-def _changed(catalog: Catalog, done: dict[str, tuple[int, int]]) -> tuple[str, ...]:
-    """Name rows whose file is not the one that was encoded in an earlier call."""
-    changed = []
-    for index, item_id in enumerate(catalog.ids):
-        if item_id in done:
-            try:
-                status = catalog.file(index).stat()
-            except OSError:
-                continue
-            if (status.st_size, status.st_mtime_ns) != done[item_id]:
-                changed.append(item_id)
-    return tuple(changed)
+    return EncodeSummary(out, len(todo) - len(skipped), already, tuple(skipped), time.monotonic() - start)
 
 
 class _Shard:

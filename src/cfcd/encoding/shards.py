@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfcd.catalog import Catalog, Item
+from cfcd.encoding.rows import FileStamp, items_from_columns, items_table
 from cfcd.errors import EncodingError, IdentityMismatch
 from cfcd.files import atomic_write, write_json
 from cfcd.model import ModelFolder, find_model
@@ -26,19 +27,24 @@ from cfcd.model import ModelFolder, find_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMAT = 1
-_BOX = ("x_1", "y_1", "x_2", "y_2")
-_ROW_COLUMNS = ("id", "path", "label", "split", "is_query", "is_gallery", "row")
-_STAMP_COLUMNS = ("file_size", "file_mtime_ns", "file_digest")
-
-
-@dataclass(frozen=True)
-class FileStamp:
-    """What a file looked like when it was encoded: bytes, nanoseconds, 16-byte BLAKE2b digest."""
-
-    size: int
-    mtime_ns: int
-    digest: bytes
+__all__ = [
+    "Encoded",
+    "FileStamp",
+    "delete_shard",
+    "delete_strays",
+    "is_encoded",
+    "read_descriptors",
+    "read_encoded",
+    "read_ids",
+    "read_settings",
+    "read_table",
+    "shard_numbers",
+    "write_settings",
+    "write_shard",
+    "write_skipped",
+]
+FORMAT = 2
+_PARQUET, _NPY = "items-{:05d}.parquet", "descriptors-{:05d}.npy"
 
 
 @dataclass(frozen=True)
@@ -116,59 +122,78 @@ def write_shard(
     descriptors: NDArray[np.float32],
 ) -> None:
     """Write one shard, (n, D) float32 descriptors first and their n rows last."""
-    import pyarrow
     import pyarrow.parquet
 
-    with atomic_write(folder / f"descriptors-{number:05d}.npy") as file:
+    table = items_table(items, stamps)
+    with atomic_write(folder / _NPY.format(number)) as file:
         np.save(file, descriptors)
-    columns: dict[str, Any] = {name: [getattr(item, name) for item in items] for name in _ROW_COLUMNS}
-    columns["path"] = [str(item.path) for item in items]
-    for axis, name in enumerate(_BOX):
-        columns[name] = [None if item.box is None else item.box[axis] for item in items]
-    columns["file_size"] = [stamp.size for stamp in stamps]
-    columns["file_mtime_ns"] = [stamp.mtime_ns for stamp in stamps]
-    columns["file_digest"] = [stamp.digest for stamp in stamps]
-    types = {
-        **dict.fromkeys(("id", "path", "label", "split"), pyarrow.string()),
-        **dict.fromkeys(("is_query", "is_gallery"), pyarrow.bool_()),
-        **dict.fromkeys(("row", "file_size", "file_mtime_ns"), pyarrow.int64()),
-        **dict.fromkeys(_BOX, pyarrow.float64()),
-        "file_digest": pyarrow.binary(),
-    }
-    arrays = {name: pyarrow.array(values, types[name]) for name, values in columns.items()}
-    for name in dict.fromkeys(name for item in items for name in item.extra):
-        if name not in arrays:
-            arrays[name] = pyarrow.array([item.extra.get(name) for item in items])
-    with atomic_write(folder / f"items-{number:05d}.parquet") as file:
-        pyarrow.parquet.write_table(pyarrow.table(arrays), file)
+    with atomic_write(folder / _PARQUET.format(number)) as file:
+        pyarrow.parquet.write_table(table, file)
 
 
-def _read_items(folder: Path, number: int) -> dict[str, list[Any]]:
+def read_table(folder: Path, number: int, columns: Sequence[str] | None = None) -> Any:
+    """Read the rows of a shard as a `pyarrow.Table`, whole or some columns of it.
+
+    Raises:
+        EncodingError: The file is damaged.
+    """
     import pyarrow
     import pyarrow.parquet
 
-    file = folder / f"items-{number:05d}.parquet"
+    file = folder / _PARQUET.format(number)
     try:
-        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(file).to_pydict()
+        return pyarrow.parquet.read_table(file, columns=columns)
     except (OSError, pyarrow.ArrowException) as error:
         raise EncodingError(
-            f"{file} is damaged: {error}.", f"Delete it and {_TWIN.format(number)}, then encode again."
+            f"{file} is damaged: {error}.", f"Delete it and {_NPY.format(number)}, then encode again."
         ) from error
-    return columns
 
 
-_TWIN = "descriptors-{:05d}.npy"
+def read_descriptors(folder: Path, number: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Read the (n, D) float32 descriptors of a shard.
 
-
-def read_ids(folder: Path) -> dict[str, tuple[int, int]]:
-    """Read which ids are encoded, with the size (bytes) and mtime (ns) their files had."""
-    found: dict[str, tuple[int, int]] = {}
-    for number in shard_numbers(folder):
-        columns = _read_items(folder, number)
-        found.update(
-            zip(columns["id"], zip(columns["file_size"], columns["file_mtime_ns"], strict=True), strict=True)
+    Raises:
+        EncodingError: The file is damaged or of another shape.
+    """
+    file = folder / _NPY.format(number)
+    try:
+        part: NDArray[np.float32] = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise EncodingError(
+            f"{file} is damaged: {error}.", f"Delete it and {_PARQUET.format(number)}, then encode again."
+        ) from error
+    if part.shape != shape:
+        raise EncodingError(
+            f"{file} has shape {part.shape}, its items want {shape}.",
+            "Delete both files of this shard, then encode again.",
         )
-    return found
+    return part
+
+
+def delete_shard(folder: Path, number: int) -> None:
+    """Delete a shard; killed in between, its rows are gone already and its descriptors are a stray file."""
+    (folder / _PARQUET.format(number)).unlink()
+    (folder / _NPY.format(number)).unlink(missing_ok=True)
+
+
+def delete_strays(folder: Path) -> None:
+    """Delete what killed runs left behind; only for who holds the right to write."""
+    finished = {_NPY.format(number) for number in shard_numbers(folder)}
+    for file in folder.glob("descriptors-*.npy"):
+        if file.name not in finished:
+            file.unlink()
+    for pattern in (".descriptors-*.tmp", ".items-*.tmp"):
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
+def read_ids(folder: Path) -> set[str]:
+    """Read which ids are encoded."""
+    return {
+        item_id
+        for number in shard_numbers(folder)
+        for item_id in read_table(folder, number, ["id"])["id"].to_pylist()
+    }
 
 
 def read_encoded(folder: str | Path) -> Encoded:
@@ -183,46 +208,28 @@ def read_encoded(folder: str | Path) -> Encoded:
     parts: list[NDArray[np.float32]] = []
     done = 0
     for number in shard_numbers(folder):
-        shard = _read_items(folder, number)
+        shard: dict[str, list[Any]] = read_table(folder, number).to_pydict()
         rows = len(shard["id"])
-        for name in columns.keys() | shard.keys():
+        for name in dict.fromkeys((*columns, *shard)):
             columns.setdefault(name, [None] * done).extend(shard.get(name, [None] * rows))
-        file = folder / _TWIN.format(number)
-        try:
-            part = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise EncodingError(
-                f"{file} is damaged: {error}.",
-                f"Delete it and items-{number:05d}.parquet, then encode again.",
-            ) from error
-        if part.shape != (rows, settings["dim"]):
-            raise EncodingError(
-                f"{file} has shape {part.shape}, its items want ({rows}, {settings['dim']}).",
-                "Delete both files of this shard, then encode again.",
-            )
-        parts.append(part)
+        parts.append(read_descriptors(folder, number, (rows, settings["dim"])))
         done += rows
     if not parts:
-        raise EncodingError(f"{folder} holds no finished shard.", "Run cfcd encode on it to the end.")
-    stamps = tuple(
-        FileStamp(*stamp) for stamp in zip(*(columns.pop(name) for name in _STAMP_COLUMNS), strict=True)
-    )
-    boxes = [
-        None if box[0] is None else box for box in zip(*(columns.pop(name) for name in _BOX), strict=True)
-    ]
-    known = {name: columns.pop(name) for name in _ROW_COLUMNS}
-    items = [
-        Item(
-            **{name: known[name][at] for name in _ROW_COLUMNS if name != "path"},
-            path=Path(known["path"][at]),
-            box=boxes[at],
-            extra={name: values[at] for name, values in columns.items()},
+        raise EncodingError(
+            f"{folder} holds no finished shard.",
+            "Run cfcd encode on it to the end; skipped.csv in it names what could not be read.",
         )
-        for at in range(done)
-    ]
+    descriptors = np.concatenate(parts)
+    # A run killed while it rewrote a shard leaves rows twice: those of the highest number are the newest.
+    newest = {item_id: at for at, item_id in enumerate(columns["id"])}
+    if len(newest) < done:
+        kept = sorted(newest.values())
+        columns = {name: [values[at] for at in kept] for name, values in columns.items()}
+        descriptors = descriptors[kept]
+    items, stamps = items_from_columns(columns)
     source, root = Path(settings["source"]), Path(settings["root"])
     catalog = Catalog.from_items(items, source=source, root=root, kind="encoded")
-    return Encoded(folder, settings, catalog, np.concatenate(parts), stamps)
+    return Encoded(folder, settings, catalog, descriptors, stamps)
 
 
 def write_skipped(folder: Path, skipped: Sequence[tuple[Item, str]]) -> None:
