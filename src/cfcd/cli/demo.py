@@ -20,7 +20,13 @@ def demo(
             help="Your pictures; without them a collection is made from photographs that packages ship."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path("cfcd-demo"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for everything the demo writes.",
+            show_default="cfcd-demo, with the name of PHOTOS behind it where given",
+        ),
+    ] = None,
     model: ModelName = None,
     size: Size = None,
     scales: Scales = None,
@@ -37,10 +43,10 @@ def demo(
     """
     from cfcd.cli.options import make_encoder
     from cfcd.cli.output import emit, note_skipped, progress
-    from cfcd.demo.tour import run_tour
+    from cfcd.demo.tour import default_out, run_tour
 
     encoder = make_encoder(model, size, scales, device, precision, allow_truncated)
-    result = run_tour(photos, out, encoder, progress)
+    result = run_tour(photos, out or default_out(photos), encoder, progress)
     fatal = [problem for problem in result.checked.problems if problem.fatal]
     note_skipped([], fatal)
     # Called by scripts/demo the command is not on the path: show it as it can be called again.

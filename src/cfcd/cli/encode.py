@@ -12,7 +12,9 @@ from cfcd.cli.options import AllowTruncated, Data, Device, Json, ModelName, Prec
 
 def encode(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for the shards; run again to go on where it stopped.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the shards; run again to go on or to take in changes.")
+    ],
     root: Root = None,
     model: ModelName = None,
     size: Size = None,

@@ -49,8 +49,10 @@ def evaluate(
     from cfcd.cli.options import make_encoder
     from cfcd.cli.output import emit, note_skipped, progress
     from cfcd.evaluation.run import evaluate as run_evaluation
-    from cfcd.evaluation.run import holds_descriptors
+    from cfcd.evaluation.run import holds_descriptors, refuse_inside
 
+    if out is not None:
+        refuse_inside(out, data)
     options = (model, size, scales)
     encoder = None
     if not holds_descriptors(data) or any(option is not None for option in options):

@@ -15,11 +15,11 @@ from cfcd.check import check_catalog
 from cfcd.check_report import CheckReport
 from cfcd.demo.collection import build_collection
 from cfcd.encoding import Encoder, encode_catalog, read_encoded
-from cfcd.errors import EvaluationError
+from cfcd.errors import EncodingError, EvaluationError
 from cfcd.evaluation.cells import GridRow
 from cfcd.evaluation.report import FolderReport
 from cfcd.evaluation.rows import row_of_hits, rows_of_queries, write_grid
-from cfcd.evaluation.run import evaluate
+from cfcd.evaluation.run import evaluate, refuse_inside
 from cfcd.gallery import Gallery, open_or_create
 
 _QUERIES = 10
@@ -82,6 +82,14 @@ class TourResult:
         )
 
 
+def default_out(photos: Path | None) -> Path:
+    """Name the folder for a tour's results: one for each collection, so that no tour meets another's."""
+    if photos is None:
+        return Path("cfcd-demo")
+    photos = photos.resolve()
+    return Path(f"cfcd-demo-{photos.stem if photos.is_file() else photos.name}")
+
+
 def run_tour(photos: Path | None, out: Path, encoder: Encoder, progress: Progress) -> TourResult:
     """Check, encode, index, evaluate and search a collection; every step goes on where it stopped.
 
@@ -93,9 +101,13 @@ def run_tour(photos: Path | None, out: Path, encoder: Encoder, progress: Progres
 
     Raises:
         CatalogError: There are no pictures.
+        UsageError: `out` lies inside `photos`.
+        EncodingError: No picture can be read, or `out` holds another collection.
         MissingExtra: The demo collection needs packages that are not installed.
     """
     start = time.monotonic()
+    if photos is not None:
+        refuse_inside(out, photos)
     if photos is None:
         photos = out / "photos"
         with progress("making the demo collection") as advance:
@@ -104,14 +116,16 @@ def run_tour(photos: Path | None, out: Path, encoder: Encoder, progress: Progres
     with progress("checking") as advance:
         checked = check_catalog(catalog, progress=advance)
     with progress("encoding") as advance:
-        encode_catalog(catalog, encoder, out / "encoded", progress=advance)
+        summary = encode_catalog(catalog, encoder, out / "encoded", progress=advance)
+    if summary.nothing_readable:
+        raise EncodingError(
+            f"None of the {len(catalog)} pictures of {photos} could be read.",
+            "cfcd check names what is wrong with each.",
+        )
     encoded = read_encoded(out / "encoded")
     with open_or_create(out / "gallery", encoded=encoded) as gallery:
         gallery.use(encoder)
         gallery.update(encoded)
-        with progress("indexing what changed") as advance:
-            # Nothing on a first tour; later it takes in what has changed on disk since.
-            gallery.update(catalog, progress=advance)
         report, rows = _results(gallery)
         images = len(gallery)
     grids = (out / "results.html", out / "results.png")

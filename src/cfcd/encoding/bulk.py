@@ -65,7 +65,9 @@ class EncodeSummary:
         counts = f"encoded {self.encoded}, already there {self.already}, skipped {len(self.skipped)}"
         line = f"{counts} -> {self.folder} ({self.seconds:.1f} s)"
         if self.nothing_readable:
-            line += f"\nnone of the {len(self.skipped)} pictures could be read"
+            line += (
+                f"\nnone of the {len(self.skipped)} pictures could be read: cfcd check names what is wrong"
+            )
         return line
 
     def to_json(self) -> dict[str, Any]:

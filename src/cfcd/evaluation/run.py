@@ -63,6 +63,7 @@ def evaluate(
     Raises:
         EvaluationError: There is nothing to evaluate: no labels, no query with a positive.
         UsageError: A model for data that carry descriptors.
+        EncodingError: `out` holds another collection.
     """
     if isinstance(data, str | Path):
         data = _open(Path(data), root)
@@ -73,8 +74,8 @@ def evaluate(
         return Evaluation(_report(catalog, descriptors), catalog, encoder.model.label, skipped)
     if model is not None:
         raise UsageError(
-            "The data hold descriptors already, so --model has no effect.",
-            "Leave it out, or give the pictures.",
+            "The data hold descriptors already, so --model, --size and --scales have no effect.",
+            "Leave them out, or give the pictures.",
         )
     if isinstance(data, Encoded):
         return Evaluation(
@@ -87,6 +88,19 @@ def evaluate(
 def holds_descriptors(path: Path) -> bool:
     """Tell whether a path is a gallery or an encoded folder, which need no model."""
     return is_encoded(path) or Gallery.exists(path)
+
+
+def refuse_inside(out: Path, data: Path) -> None:
+    """Refuse to write result pictures into a folder of pictures, where the next run would find them.
+
+    Raises:
+        UsageError: `out` lies in the folder `data`, or is it.
+    """
+    if data.is_dir() and not holds_descriptors(data) and out.resolve().is_relative_to(data.resolve()):
+        raise UsageError(
+            f"--out {out} lies inside {data}, whose pictures would include the results next time.",
+            "Name a folder outside of it with --out.",
+        )
 
 
 def _open(path: Path, root: Path | None) -> Catalog | Encoded | Gallery:
@@ -111,6 +125,9 @@ def _encode(
         )
     if out is not None:
         summary = encode_catalog(catalog, encoder, out, progress=progress)
+        if summary.nothing_readable:
+            raise _nothing_readable(catalog)
+        # The folder holds the pictures of the catalog that could be read, in an order of its own.
         encoded = read_encoded(out)
         place = {key: at for at, key in enumerate(encoded.catalog.ids)}
         kept = [at for at, key in enumerate(catalog.ids) if key in place]
@@ -128,11 +145,15 @@ def _encode(
         if progress:
             progress(at + 1, len(catalog))
     if not kept:
-        raise EvaluationError(
-            f"None of the {len(catalog)} pictures of {catalog.source} could be read.",
-            "cfcd check names what is wrong with each.",
-        )
+        raise _nothing_readable(catalog)
     return catalog.select(kept), np.stack(rows_found), tuple(skipped)
+
+
+def _nothing_readable(catalog: Catalog) -> EvaluationError:
+    return EvaluationError(
+        f"None of the {len(catalog)} pictures of {catalog.source} could be read.",
+        "cfcd check names what is wrong with each.",
+    )
 
 
 def _report(catalog: Catalog, descriptors: NDArray[np.float32]) -> FolderReport:
