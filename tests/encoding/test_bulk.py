@@ -17,6 +17,7 @@ from PIL import Image
 from cfcd.catalog import read_catalog
 from cfcd.encoding import bulk, encode_catalog, load_model, read_encoded
 from cfcd.encoding.bulk import encode_items
+from cfcd.encoding.shards import read_table, shard_numbers
 from cfcd.errors import BusyError, EncodingError, IdentityMismatch, PictureError, TruncatedPicture
 from cfcd.lock import only_writer
 from cfcd.pictures import load_picture
@@ -185,6 +186,11 @@ def test_damage_is_named(photos: Path, tmp_path: Path, damage: str) -> None:
         read_encoded(out)
 
 
+def rows_on_disk(out: Path) -> int:
+    """Count rows as they lie in the shards, where a doubled one counts twice."""
+    return sum(read_table(out, number, ["id"]).num_rows for number in shard_numbers(out))
+
+
 _RUN = """
 import sys
 from cfcd import load_model, read_catalog
@@ -216,6 +222,7 @@ def test_killed_runs_lose_and_double_nothing(tmp_path: Path) -> None:
         assert process.wait() == 0
         break
     assert kills >= 3
+    assert rows_on_disk(out) == 120
     encoded = read_encoded(out)
     assert sorted(encoded.catalog.ids) == sorted(read_catalog(photos).ids)
     straight = load_model(precision="fp32").encode([item.path for item in encoded.catalog])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -192,3 +196,46 @@ def test_what_killed_runs_left_is_cleared(out: Path, photos: Path, encoder: Enco
     encode_catalog(read_catalog(photos), encoder, out)
     assert not any(stray.exists() for stray in strays)
     check(out, read_catalog(photos), encoder)
+
+
+_RELABEL = """
+import sys
+from dataclasses import replace
+from cfcd import load_model, read_catalog
+from cfcd.encoding import encode_catalog
+catalog = replace(read_catalog(sys.argv[1]), labels=[sys.argv[3]] * 60)
+summary = encode_catalog(catalog, load_model(precision="fp32"), sys.argv[2])
+assert summary.encoded == 0
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_killed_rewrites_lose_and_double_nothing(tmp_path: Path, encoder: Encoder) -> None:
+    """New labels rewrite every shard; killed within that, all rows and their descriptors stay."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(60):
+        make_photo(number).save(photos / f"{number:02d}.jpg")
+    encode_catalog(read_catalog(photos), encoder, out, shard_rows=2)
+    first = read_encoded(out)
+    wanted = dict(zip(first.catalog.ids, first.descriptors, strict=True))
+    killed_within = 0
+    for label in "abcde":
+        before = max(shard_numbers(out))
+        process = subprocess.Popen([sys.executable, "-c", _RELABEL, str(photos), str(out), label])
+        while process.poll() is None and max(shard_numbers(out)) < before + 3:
+            time.sleep(0.0005)
+        if label != "e":
+            process.kill()
+        assert process.wait() in {0, -signal.SIGKILL}
+        found = read_encoded(out)
+        assert sorted(found.catalog.ids) == sorted(wanted)
+        for key, row in zip(found.catalog.ids, found.descriptors, strict=True):
+            assert np.array_equal(row, wanted[key])
+        labels = set(found.catalog.labels or ())
+        assert label in labels
+        killed_within += len(labels) > 1
+    assert killed_within >= 1
+    assert labels == {"e"}
+    assert sum(shards.read_table(out, number).num_rows for number in shard_numbers(out)) == 60
+    assert len(list(out.glob("*.npy"))) == len(shard_numbers(out)) == 30
