@@ -125,6 +125,7 @@ def test_truncated_pictures(tmp_path: Path) -> None:
 
 def test_asking_for_the_identity_loads_no_network() -> None:
     encoder = load_model()
+    assert encoder.encode([]).shape == (0, 1280)
     assert len(encoder.identity) == 64
     assert encoder.dim == 1280
     assert "runtime" not in encoder.__dict__

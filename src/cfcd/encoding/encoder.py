@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -121,8 +121,12 @@ class Encoder:
         Yields:
             (job, (D,) float32 unit descriptor or the error of that picture), in the order of `jobs`.
         """
-        runtime = self.runtime
         jobs = iter(jobs)
+        first = list(islice(jobs, 1))
+        if not first:
+            return  # without loading the network
+        jobs = chain(first, jobs)
+        runtime = self.runtime
 
         def prepare(job: Job) -> _Pending[Job]:
             try:
