@@ -86,3 +86,9 @@ def test_damaged_files(tmp_path: Path) -> None:
         file.write_bytes(cut)
         with pytest.raises(CatalogError, match="cannot be read as Parquet"):
             read_catalog(file)
+
+
+def test_times_finer_than_python_knows_are_kept_as_text(tmp_path: Path) -> None:
+    times = pa.array([1_234_567_891_234_567_891, None], pa.timestamp("ns"))
+    pq.write_table(pa.table({"path": ["a.jpg", "b.jpg"], "taken": times}), tmp_path / "t.parquet")
+    assert read_catalog(tmp_path / "t.parquet").extra["taken"] == ["2009-02-13 23:31:31.234567891", None]

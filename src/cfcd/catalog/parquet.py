@@ -53,5 +53,8 @@ def read_parquet(source: Path, root: Path) -> Catalog:
             raise CatalogError(
                 f"{source} has text in the column {name!r} that is not UTF-8.", "Write the file again."
             ) from error
+        except ValueError:
+            # Python's dates know no nanoseconds: such a time is kept as text.
+            columns[name] = values.cast(pa.string()).to_pylist()
     rows = range(1, table.num_rows + 1)
     return catalog_from_columns(columns, rows, source=source, root=root, kind="parquet")
