@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from cfcd.encoding.shards import Encoded
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError, UsageError
 from cfcd.files import is_free
 from cfcd.gallery import store as store_room
+from cfcd.gallery.hit import Hit
 from cfcd.gallery.index import ExactIndex, is_outdated
 from cfcd.gallery.intake import CatalogIntake, EncodedIntake
 from cfcd.gallery.rows import StoredItem
@@ -31,34 +31,6 @@ if TYPE_CHECKING:
 
     from cfcd.catalog import Box
     from cfcd.pictures import PictureSource
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One search result: rank from 1, the item's id, cosine score, and its catalog row.
-
-    `verdict` is match, maybe or none once the gallery is calibrated, and None before.
-    """
-
-    rank: int
-    id: str
-    score: float
-    verdict: str | None
-    item: Item
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the hit as plain data."""
-        return {
-            "rank": self.rank,
-            "id": self.id,
-            "score": round(self.score, 6),
-            "verdict": self.verdict,
-            "path": str(self.item.path),
-            "label": self.item.label,
-            "split": self.item.split,
-            "box": self.item.box,
-            "extra": dict(self.item.extra),
-        }
 
 
 class Gallery:
