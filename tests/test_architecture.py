@@ -14,6 +14,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "cfcd"
 # Each room may import from itself and from the rooms above it.
 ROOMS = (
     "errors",
+    "lazy",
     "files",
     "lock",
     "catalog",

@@ -5,8 +5,9 @@ Names are loaded on first use: `import cfcd` itself loads no numerical library.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cfcd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cfcd.catalog import Catalog, read_catalog
@@ -18,20 +19,6 @@ if TYPE_CHECKING:
     from cfcd.model import create_model
 
 __version__ = "0.1.0.dev0"
-
-_HOMES = {
-    "Catalog": "cfcd.catalog",
-    "read_catalog": "cfcd.catalog",
-    "check_catalog": "cfcd.check",
-    "Encoder": "cfcd.encoding",
-    "load_model": "cfcd.encoding",
-    "CfcdError": "cfcd.errors",
-    "evaluate": "cfcd.evaluation",
-    "Gallery": "cfcd.gallery",
-    "Hit": "cfcd.gallery",
-    "open_or_create": "cfcd.gallery",
-    "create_model": "cfcd.model",
-}
 
 __all__ = [
     "Catalog",
@@ -49,11 +36,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from the room it lives in, on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'cfcd' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Catalog": "catalog",
+        "read_catalog": "catalog",
+        "check_catalog": "check",
+        "Encoder": "encoding",
+        "load_model": "encoding",
+        "CfcdError": "errors",
+        "evaluate": "evaluation",
+        "Gallery": "gallery",
+        "Hit": "gallery",
+        "open_or_create": "gallery",
+        "create_model": "model",
+    },
+)
 
 
 def __dir__() -> list[str]:

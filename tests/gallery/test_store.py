@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
@@ -83,19 +82,6 @@ def test_a_reader_sees_one_generation_throughout(store: Store) -> None:
 def test_a_reader_cannot_write(store: Store) -> None:
     with pytest.raises(sqlite3.OperationalError), Store(store.folder).changing():
         pass
-
-
-def test_a_gallery_on_a_read_only_medium_opens(store: Store) -> None:
-    with store.changing():
-        store.insert("here", "key", ITEM, STAMP, np.ones(4, np.float32))
-    store.close()
-    if os.name == "posix" and os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    store.folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    try:
-        assert len(Store(store.folder)) == 1
-    finally:
-        store.folder.chmod(stat.S_IRWXU)
 
 
 def test_another_format_is_refused(store: Store) -> None:

@@ -39,7 +39,8 @@ def evaluate(
     """Measure retrieval on labelled pictures: mAP, mAP@R, R@1/5/10 in percent, and per class.
 
     With splits train and test (or query and gallery) the one searches the other; otherwise every
-    picture searches all others. DATA may also be a gallery or a folder made by cfcd encode.
+    picture searches all others. Pictures without a label count as wrong hits. DATA may also be a
+    gallery or a folder made by cfcd encode.
 
     \b
     cfcd evaluate photos/

@@ -60,7 +60,11 @@ class TourResult:
         objects = f" of {self.labels} objects" if self.labels else ""
         found = f"{problems} problems, see {command} check {self.photos}" if problems else "no problems found"
         if self.report is None:
-            measured = "no labels: put each object's pictures into a folder of its own to measure quality"
+            measured = (
+                "nothing to measure: no object has a second picture to find"
+                if self.labels
+                else "no labels: put each object's pictures into a folder of its own to measure quality"
+            )
         else:
             first = self.report.recall_at[1]
             measured = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cfcd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cfcd.evaluation.cells import GridCell, GridRow
@@ -12,21 +13,6 @@ if TYPE_CHECKING:
     from cfcd.evaluation.grid_png import write_grid_png
     from cfcd.evaluation.metrics import average_precision, average_precision_at_r
     from cfcd.evaluation.run import Evaluation, evaluate
-
-_HOMES = {
-    "Evaluation": "cfcd.evaluation.run",
-    "evaluate": "cfcd.evaluation.run",
-    "ClassResult": "cfcd.evaluation.folder",
-    "FolderReport": "cfcd.evaluation.folder",
-    "GridCell": "cfcd.evaluation.cells",
-    "GridRow": "cfcd.evaluation.cells",
-    "QueryResult": "cfcd.evaluation.folder",
-    "average_precision": "cfcd.evaluation.metrics",
-    "average_precision_at_r": "cfcd.evaluation.metrics",
-    "evaluate_descriptors": "cfcd.evaluation.folder",
-    "write_grid_html": "cfcd.evaluation.grid_html",
-    "write_grid_png": "cfcd.evaluation.grid_png",
-}
 
 __all__ = [
     "ClassResult",
@@ -44,11 +30,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a name from its file on first use: a folder's numbers need no Pillow, a grid no metrics."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'cfcd.evaluation' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Evaluation": "run",
+        "evaluate": "run",
+        "ClassResult": "folder",
+        "FolderReport": "folder",
+        "GridCell": "cells",
+        "GridRow": "cells",
+        "QueryResult": "folder",
+        "average_precision": "metrics",
+        "average_precision_at_r": "metrics",
+        "evaluate_descriptors": "folder",
+        "write_grid_html": "grid_html",
+        "write_grid_png": "grid_png",
+    },
+)
 
 
 def __dir__() -> list[str]:

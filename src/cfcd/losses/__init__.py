@@ -5,29 +5,15 @@ Names are loaded on first use: they need torch, which the light install leaves o
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cfcd.lazy import lazy_names
 from cfcd.model.extras import need
 
 if TYPE_CHECKING:
     from cfcd.losses.cosine_head import CosineHead, HeadOutput
     from cfcd.losses.cosine_heads import AdaCos, ArcFace, CosFace, CurricularFace, MadaCos, Softmax
     from cfcd.losses.local_triplets import LocalTriplets, local_descriptors, local_triplet_loss
-
-_HOMES = {
-    "CosineHead": "cosine_head",
-    "HeadOutput": "cosine_head",
-    "AdaCos": "cosine_heads",
-    "ArcFace": "cosine_heads",
-    "CosFace": "cosine_heads",
-    "CurricularFace": "cosine_heads",
-    "MadaCos": "cosine_heads",
-    "Softmax": "cosine_heads",
-    "LocalTriplets": "local_triplets",
-    "local_descriptors": "local_triplets",
-    "local_triplet_loss": "local_triplets",
-}
 
 __all__ = [
     "AdaCos",
@@ -44,12 +30,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from the file it lives in, on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'cfcd.losses' has no attribute {name!r}")
-    need("torch", name)
-    return getattr(import_module(f"cfcd.losses.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "CosineHead": "cosine_head",
+        "HeadOutput": "cosine_head",
+        "AdaCos": "cosine_heads",
+        "ArcFace": "cosine_heads",
+        "CosFace": "cosine_heads",
+        "CurricularFace": "cosine_heads",
+        "MadaCos": "cosine_heads",
+        "Softmax": "cosine_heads",
+        "LocalTriplets": "local_triplets",
+        "local_descriptors": "local_triplets",
+        "local_triplet_loss": "local_triplets",
+    },
+    before=lambda name: need("torch", name),
+)
 
 
 def __dir__() -> list[str]:

@@ -5,9 +5,9 @@ Names are loaded on first use: reading a model folder needs no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cfcd.lazy import lazy_names
 from cfcd.model.extras import need
 
 if TYPE_CHECKING:
@@ -15,20 +15,6 @@ if TYPE_CHECKING:
     from cfcd.model.create import NewModel, create_model
     from cfcd.model.folder import ModelFolder, find_model, save_model
     from cfcd.model.network import DescriptorNet, PixelsToDescriptor
-
-_HOMES = {
-    "ModelConfig": "config",
-    "Network": "config",
-    "Preprocessing": "config",
-    "Whitening": "config",
-    "NewModel": "create",
-    "create_model": "create",
-    "ModelFolder": "folder",
-    "find_model": "folder",
-    "save_model": "folder",
-    "DescriptorNet": "network",
-    "PixelsToDescriptor": "network",
-}
 
 __all__ = [
     "DescriptorNet",
@@ -45,13 +31,28 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from the file it lives in, on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'cfcd.model' has no attribute {name!r}")
-    if _HOMES[name] == "network":
+def _check_torch(name: str) -> None:
+    if name in {"DescriptorNet", "PixelsToDescriptor"}:
         need("torch", name)
-    return getattr(import_module(f"cfcd.model.{_HOMES[name]}"), name)
+
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "ModelConfig": "config",
+        "Network": "config",
+        "Preprocessing": "config",
+        "Whitening": "config",
+        "NewModel": "create",
+        "create_model": "create",
+        "ModelFolder": "folder",
+        "find_model": "folder",
+        "save_model": "folder",
+        "DescriptorNet": "network",
+        "PixelsToDescriptor": "network",
+    },
+    before=_check_torch,
+)
 
 
 def __dir__() -> list[str]:

@@ -5,25 +5,13 @@ Names are loaded on first use: planning a run needs no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cfcd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cfcd.training.mining import Mined, load_mined, mine, mined_once, save_mined, should_mine
     from cfcd.training.tuples import EpochTuples, TupleSampler, epoch_tuples, share
-
-_HOMES = {
-    "Mined": "mining",
-    "load_mined": "mining",
-    "mine": "mining",
-    "mined_once": "mining",
-    "save_mined": "mining",
-    "should_mine": "mining",
-    "EpochTuples": "tuples",
-    "TupleSampler": "tuples",
-    "epoch_tuples": "tuples",
-    "share": "tuples",
-}
 
 __all__ = [
     "EpochTuples",
@@ -39,11 +27,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from the file it lives in, on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'cfcd.training' has no attribute {name!r}")
-    return getattr(import_module(f"cfcd.training.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Mined": "mining",
+        "load_mined": "mining",
+        "mine": "mining",
+        "mined_once": "mining",
+        "save_mined": "mining",
+        "should_mine": "mining",
+        "EpochTuples": "tuples",
+        "TupleSampler": "tuples",
+        "epoch_tuples": "tuples",
+        "share": "tuples",
+    },
+)
 
 
 def __dir__() -> list[str]:
