@@ -133,7 +133,9 @@ def test_killed_writers_leave_a_gallery_that_opens_and_searches(tmp_path: Path) 
             catalog, _ = gallery.contents()
             assert len(set(catalog.ids)) == len(catalog) == len(gallery)
             assert len(gallery.search(make_photo(0), k=1000)) == len(gallery)
-            for item in list(catalog)[:: max(1, len(catalog) // 5)]:
+            # The first 40 files change half way: until an update has come to them, they are found by no rule.
+            settled = [item for item in catalog if int(item.path.stem) >= 40]
+            for item in settled[:: max(1, len(settled) // 5)]:
                 assert gallery.search(item.path, k=1)[0].id == item.id
         if round_number == 3:
             # Half way, change files as well: killed while replacing must not lose or double a row.
