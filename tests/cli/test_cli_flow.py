@@ -77,6 +77,15 @@ def test_splits_make_test_search_train(cli: Cli, photos: Path, tmp_path: Path) -
     assert (tmp_path / "report" / "worst.png").is_file()
 
 
+def test_descriptors_at_hand_need_no_model(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    cli("create", "model", "--backbone", "efficientnet_lite0")
+    cli("encode", photos, "--model", "model", "--out", "encoded")
+    cli("index", "encoded", "--out", "gallery")
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    assert "unchanged 12" in cli("index", "encoded", "--out", "gallery").stdout
+
+
 def test_search_with_a_box(cli: Cli, photos: Path, tmp_path: Path) -> None:
     cli("index", photos, "--out", "gallery")
     scene = Image.new("RGB", (400, 300), "grey")

@@ -63,7 +63,8 @@ def index(
         precision=precision,
         reading=make_reading(allow_truncated),
     ) as gallery:
-        warn_of_random_weights(gallery.encoder.model)
+        if not isinstance(source, Encoded):  # descriptors at hand need no model, which may be gone
+            warn_of_random_weights(gallery.encoder.model)
         with progress("indexing") as advance:
             summary = gallery.update(source, remove_missing=not keep_missing, progress=advance)
         skipped = [(row.path, row.reason) for row in summary.skipped.values()]
