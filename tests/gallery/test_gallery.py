@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,6 @@ from cfcd.errors import BusyError, GalleryError, IdentityMismatch, ModelError, P
 from cfcd.gallery import Gallery, open_gallery, open_or_create
 from cfcd.lock import only_writer
 from tests.support import make_photo
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return load_model(precision="fp32")
-
-
-@pytest.fixture
-def gallery(photos: Path, tmp_path: Path, encoder: Encoder) -> Iterator[Gallery]:
-    with Gallery.create(tmp_path / "gallery", encoder) as opened:
-        opened.update(read_catalog(photos))
-        yield opened
 
 
 def test_search_equals_the_slow_way(gallery: Gallery, photos: Path, encoder: Encoder) -> None:

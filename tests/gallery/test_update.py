@@ -17,18 +17,6 @@ from cfcd.gallery.store import Store
 from tests.support import make_photo
 
 
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return load_model(precision="fp32")
-
-
-@pytest.fixture
-def gallery(tmp_path: Path, photos: Path, encoder: Encoder) -> Iterator[Gallery]:
-    with Gallery.create(tmp_path / "gallery", encoder) as opened:
-        opened.update(read_catalog(photos))
-        yield opened
-
-
 def counts(summary: UpdateSummary) -> dict[str, int]:
     return {name: count for name, count in summary.counts().items() if count}
 

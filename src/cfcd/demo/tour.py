@@ -112,7 +112,7 @@ def run_tour(photos: Path | None, out: Path, encoder: Encoder, progress: Progres
     start = time.monotonic()
     if photos is not None:
         refuse_inside(out, photos)
-    if photos is None:
+    else:
         photos = out / "photos"
         with progress("making the demo collection") as advance:
             build_collection(photos, progress=advance)

@@ -185,7 +185,7 @@ def _encode_missing(
     shard = _Shard(out, max(shard_numbers(out), default=-1) + 1, shard_rows)
     if progress and todo:
         progress(already, len(catalog))
-    results = encode_items(encoder, (catalog[index] for index in todo)) if todo else iter(())
+    results = encode_items(encoder, (catalog[index] for index in todo))
     try:
         for count, (job, result) in enumerate(results, start=1):
             if isinstance(result, PictureError):

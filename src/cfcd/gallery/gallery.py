@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +65,8 @@ class Gallery:
         self.identity = self._store.meta("identity")
         self.model_label = self._store.meta("model")
         self.dim = int(self._store.meta("dim"))
+        self.long_side: int | None = json.loads(self._store.meta("long_side"))
+        self.scales: tuple[float, ...] = tuple(json.loads(self._store.meta("scales")))
         self._device, self._precision, self._reading = device, precision, reading
         if encoder is not None:
             self.use(encoder)
@@ -150,20 +153,13 @@ class Gallery:
 
     def with_its_preprocessing(self, model: ModelFolder) -> ModelFolder:
         """Give a model with the size limit and scales the gallery was made with."""
-        return model.with_preprocessing(
-            long_side=json.loads(self._store.meta("long_side")),
-            scales=tuple(json.loads(self._store.meta("scales"))),
-        )
+        return model.with_preprocessing(long_side=self.long_side, scales=self.scales)
 
     def _check_identity(
         self, identity: str, label: str, long_side: int | None, scales: Iterable[float]
     ) -> None:
         if identity != self.identity:
-            own_side, own_scales = (
-                json.loads(self._store.meta("long_side")),
-                json.loads(self._store.meta("scales")),
-            )
-            own, other = _settings(own_side, own_scales), _settings(long_side, scales)
+            own, other = _settings(self.long_side, self.scales), _settings(long_side, scales)
             raise IdentityMismatch(
                 f"{self.folder} holds descriptors of {self.model_label} ({own}), "
                 f"and {label} ({other}) makes others.",
@@ -205,15 +201,10 @@ class Gallery:
         else:
             intake = CatalogIntake(data, self.encoder)
             retry = self.encoder.reading.allow_truncated
-        with only_writer(self.folder):
-            writer = Store(self.folder, write=True)
-            try:
-                return update(
-                    writer, intake, remove_missing=remove_missing, retry_skipped=retry, progress=progress
-                )
-            finally:
-                self._save_index(writer)
-                writer.close()
+        with self._writing() as writer:
+            return update(
+                writer, intake, remove_missing=remove_missing, retry_skipped=retry, progress=progress
+            )
 
     def remove(self, ids: Iterable[str]) -> list[str]:
         """Remove items by id.
@@ -221,22 +212,28 @@ class Gallery:
         Returns:
             The ids that the gallery did not hold.
         """
+        with self._writing() as writer:
+            found, unknown = [], []
+            for item_id in dict.fromkeys(ids):
+                stored = writer.find(item_id)
+                if stored is None:
+                    unknown.append(item_id)
+                else:
+                    found.append(stored.number)
+            if found:
+                with writer.changing() as generation:
+                    writer.remove(found, generation)
+            return unknown
+
+    @contextmanager
+    def _writing(self) -> Iterator[Store]:
+        """Open the store as its only writer; the index follows, also after an interrupt."""
         with only_writer(self.folder):
             writer = Store(self.folder, write=True)
             try:
-                found, unknown = [], []
-                for item_id in dict.fromkeys(ids):
-                    stored = writer.find(item_id)
-                    if stored is None:
-                        unknown.append(item_id)
-                    else:
-                        found.append(stored.number)
-                if found:
-                    with writer.changing() as generation:
-                        writer.remove(found, generation)
-                self._save_index(writer)
-                return unknown
+                yield writer
             finally:
+                self._save_index(writer)
                 writer.close()
 
     def _save_index(self, store: Store) -> None:
@@ -349,8 +346,8 @@ class Gallery:
                 "model": self.model_label,
                 "identity": self.identity,
                 "dim": self.dim,
-                "long_side": json.loads(self._store.meta("long_side")),
-                "scales": json.loads(self._store.meta("scales")),
+                "long_side": self.long_side,
+                "scales": list(self.scales),
                 "index": ExactIndex.kind,
                 "generation": self._store.generation,
                 "sources": self._store.sources(),
