@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -11,30 +11,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cfcd.training.augment import crop_long_side, crop_random, draw_part, random_crop
+from cfcd.training.recipe import AugmentRecipe
 from tests.support import make_photo
 
-
-@dataclass(frozen=True)
-class Settings:
-    size: int = 32
-    area: tuple[float, float] = (0.3, 1.0)
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.0
-    colour: float = 0.0
-    lighting: float = 0.0
-
-
-PLAIN = Settings()
+PLAIN = AugmentRecipe(size=32, flip=0.0)
 PHOTO = make_photo(1, (120, 90))
 
 
-def part_of(key: tuple[int, int, int], settings: Settings = PLAIN) -> Image.Image:
+def part_of(key: tuple[int, int, int], settings: AugmentRecipe = PLAIN) -> Image.Image:
     """The resized part that this key draws, before flip, colour and light."""
     x, y, width, height = draw_part(*PHOTO.size, settings, crop_random(*key))
     return PHOTO.resize((settings.size,) * 2, Image.Resampling.BILINEAR, box=(x, y, x + width, y + height))
 
 
-def crop_of(key: tuple[int, int, int], settings: Settings) -> np.ndarray:
+def crop_of(key: tuple[int, int, int], settings: AugmentRecipe) -> np.ndarray:
     return random_crop(PHOTO, settings, crop_random(*key))
 
 
@@ -46,13 +36,13 @@ def crop_of(key: tuple[int, int, int], settings: Settings) -> np.ndarray:
     st.integers(0, 10**6),
 )
 def test_part_is_inside(width: int, height: int, area: list[float], aspect: list[float], slot: int) -> None:
-    settings = Settings(area=(area[0], area[1]), aspect=(aspect[0], aspect[1]))
+    settings = replace(PLAIN, area=(area[0], area[1]), aspect=(aspect[0], aspect[1]))
     x, y, w, h = draw_part(width, height, settings, crop_random(0, 0, slot))
     assert w >= 1 and h >= 1 and x >= 0 and y >= 0
     assert x + w <= width and y + h <= height
 
 
-def slow_part(width: int, height: int, settings: Settings, random: Random) -> tuple[int, int, int, int]:
+def slow_part(width: int, height: int, settings: AugmentRecipe, random: Random) -> tuple[int, int, int, int]:
     """The rule, read aloud."""
     for _ in range(10):
         share = settings.area[0] + random.random() * (settings.area[1] - settings.area[0])
@@ -76,7 +66,7 @@ def test_part_is_that_of_the_slow_reference(size: tuple[int, int]) -> None:
 
 def test_distribution_of_area_aspect_and_place() -> None:
     # All of these shares and aspects fit into a square, so nothing is drawn twice.
-    settings = Settings(area=(0.1, 0.5))
+    settings = replace(PLAIN, area=(0.1, 0.5))
     parts = np.array([draw_part(2000, 2000, settings, crop_random(5, 0, slot)) for slot in range(4000)])
     x, y, w, h = parts.T
     steps = np.linspace(0, 1, 4000)
@@ -103,7 +93,7 @@ def test_without_colour_and_light_pixels_are_those_of_pillow() -> None:
 
 def test_the_whole_picture_at_its_size_is_left_alone() -> None:
     square = make_photo(3, (32, 32))
-    settings = Settings(area=(1.0, 1.0), aspect=(1.0, 1.0))
+    settings = replace(PLAIN, area=(1.0, 1.0), aspect=(1.0, 1.0))
     assert np.array_equal(random_crop(square, settings, crop_random(0, 0, 0)), np.asarray(square))
 
 
@@ -111,8 +101,8 @@ def test_flip_is_exact_and_as_frequent_as_asked() -> None:
     flipped = 0
     for slot in range(300):
         plain = crop_of((1, 0, slot), PLAIN)
-        assert np.array_equal(crop_of((1, 0, slot), Settings(flip=1.0)), plain[:, ::-1])
-        half = crop_of((1, 0, slot), Settings(flip=0.5))
+        assert np.array_equal(crop_of((1, 0, slot), replace(PLAIN, flip=1.0)), plain[:, ::-1])
+        half = crop_of((1, 0, slot), replace(PLAIN, flip=0.5))
         assert np.array_equal(half, plain) or np.array_equal(half, plain[:, ::-1])
         flipped += not np.array_equal(half, plain)
     assert 115 < flipped < 185  # 150 +- 4 standard deviations
@@ -133,12 +123,12 @@ def test_colour_is_brightness_then_contrast_then_saturation() -> None:
         pixels = np.clip(middle + contrast * (pixels - middle), 0, 255)
         pixels = np.clip(grey(pixels) + saturation * (pixels - grey(pixels)), 0, 255)
         # Pillow cuts to whole numbers after each of the three.
-        assert np.abs(crop_of((4, 0, slot), Settings(colour=0.4)) - pixels).max() < 4.5
+        assert np.abs(crop_of((4, 0, slot), replace(PLAIN, colour=0.4)) - pixels).max() < 4.5
 
 
 def test_light_is_one_colour_with_the_covariance_of_the_paper() -> None:
-    grey = Image.new("RGB", (8, 8), (128, 128, 128))
-    settings = Settings(size=8, lighting=0.1)
+    grey = Image.new("RGB", (32, 32), (128, 128, 128))
+    settings = replace(PLAIN, lighting=0.1)
     shifts = []
     for slot in range(3000):
         pixels = random_crop(grey, settings, crop_random(7, 0, slot)).astype(int)
@@ -156,13 +146,13 @@ def test_light_is_one_colour_with_the_covariance_of_the_paper() -> None:
 
 
 def test_light_stops_at_black_and_white() -> None:
-    white = Image.new("RGB", (8, 8), (255, 255, 255))
-    crops = [random_crop(white, Settings(size=8, lighting=0.5), crop_random(0, 0, i)) for i in range(50)]
+    white = Image.new("RGB", (32, 32), (255, 255, 255))
+    crops = [random_crop(white, replace(PLAIN, lighting=0.5), crop_random(0, 0, i)) for i in range(50)]
     assert min(crop.min() for crop in crops) > 100  # none came round to 0
     assert sum(crop.max() == 255 for crop in crops) > 10
 
 
-ALL = Settings(flip=0.5, colour=0.3, lighting=0.1)
+ALL = AugmentRecipe(size=32, colour=0.3, lighting=0.1)
 
 
 def test_the_key_decides_everything() -> None:
@@ -186,7 +176,7 @@ def test_tiny_pictures_give_crops(size: tuple[int, int]) -> None:
 
 
 @given(
-    st.integers(16, 600),
+    st.integers(32, 600),
     st.floats(0.05, 1),
     st.floats(0.25, 1),
     st.floats(1, 4),
@@ -196,7 +186,7 @@ def test_tiny_pictures_give_crops(size: tuple[int, int]) -> None:
 def test_crops_have_their_pixels_at_twice_the_wanted_long_side(
     size: int, area: float, low: float, high: float, picture_aspect: float, slot: int
 ) -> None:
-    settings = Settings(size=size, area=(area, 1.0), aspect=(low, high))
+    settings = AugmentRecipe(size=size, area=(area, 1.0), aspect=(low, high))
     long_side = 2 * crop_long_side(settings)
     # The smallest and narrowest of all, not only the one that is drawn:
     aspect = high if high > 1 / low else low
@@ -207,4 +197,4 @@ def test_crops_have_their_pixels_at_twice_the_wanted_long_side(
 
 def test_wanted_long_side_of_the_papers_settings() -> None:
     # 512 / sqrt(0.08) is 1810 pixels for square crops; those of 3:4 are narrower by sqrt(4 / 3).
-    assert crop_long_side(Settings(size=512, area=(0.08, 1.0))) == 2091
+    assert crop_long_side(AugmentRecipe(size=512, area=(0.08, 1.0))) == 2091

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,10 @@ from cfcd.training import crops as module
 from cfcd.training.augment import crop_random, random_crop
 from cfcd.training.crops import CropLoader, Crops
 from cfcd.training.data import TrainingSet
+from cfcd.training.recipe import AugmentRecipe
 from tests.support import make_photo
 
-
-@dataclass(frozen=True)
-class Settings:
-    size: int = 24
-    area: tuple[float, float] = (0.3, 1.0)
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    colour: float = 0.3
-    lighting: float = 0.1
-
-
-SETTINGS = Settings()
+SETTINGS = AugmentRecipe(size=32, colour=0.3, lighting=0.1)
 STEPS, BATCH = 6, 5
 SLOTS = np.arange(STEPS * BATCH).reshape(STEPS, BATCH)
 IMAGES = np.random.default_rng(0).integers(0, 12, (STEPS, BATCH))
@@ -54,7 +43,7 @@ def test_crops_are_those_of_their_keys(photos: Path) -> None:
     steps = list(loader.stream(2, IMAGES, SLOTS))
     assert len(steps) == STEPS
     for step, images, slots in zip(steps, IMAGES, SLOTS, strict=True):
-        assert step.pixels.shape == (BATCH, 24, 24, 3)
+        assert step.pixels.shape == (BATCH, 32, 32, 3)
         assert step.pixels.dtype == np.uint8
         assert step.images.tolist() == images.tolist()
         assert step.labels.tolist() == (images // 4).tolist()
@@ -154,7 +143,7 @@ def test_large_pictures_are_decoded_small_and_look_the_same(
     monkeypatch.setattr(module, "random_crop", watched)
     slots = np.arange(8).reshape(1, 8)
     crops = next(iter(loader_of(photos).stream(0, np.zeros_like(slots), slots)))
-    # At 24 / sqrt(0.3) * sqrt(4 / 3) = 51 pixels, 102 are enough: 1600 / 8 = 200.
+    # 32 / sqrt(0.3) * sqrt(4 / 3) is 68 pixels, and twice as many are enough: 1600 / 8 = 200.
     assert set(sizes) == {(200, 150)}
     for pixels, slot in zip(crops.pixels, slots[0], strict=True):
         full = expected_crop(photos, 0, 0, slot)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cfcd.training.recipe import AugmentRecipe
 
 _TRIES = 10
 
@@ -23,32 +25,6 @@ _LIGHT_SPREAD = 255 * np.array([0.2175, 0.0188, 0.0045])
 _LIGHT_DIRECTIONS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
-
-
-class Augmentation(Protocol):
-    """Say how crops are drawn.
-
-    Attributes:
-        size: Side of the square crop in pixels.
-        area: Smallest and largest share of the picture's area that a crop shows, in (0, 1].
-        aspect: Smallest and largest width / height of what it shows.
-        flip: Probability of a left-right flip.
-        colour: Brightness, contrast and saturation are each multiplied by 1 - colour to 1 + colour; 0: off.
-        lighting: Standard deviation of PCA lighting, 0.1 in the paper; 0: off.
-    """
-
-    @property
-    def size(self) -> int: ...  # noqa: D102
-    @property
-    def area(self) -> tuple[float, float]: ...  # noqa: D102
-    @property
-    def aspect(self) -> tuple[float, float]: ...  # noqa: D102
-    @property
-    def flip(self) -> float: ...  # noqa: D102
-    @property
-    def colour(self) -> float: ...  # noqa: D102
-    @property
-    def lighting(self) -> float: ...  # noqa: D102
 
 
 def crop_random(seed: int, epoch: int, slot: int) -> Random:
@@ -64,7 +40,7 @@ def crop_random(seed: int, epoch: int, slot: int) -> Random:
     return Random(f"cfcd crop {seed} {epoch} {slot}")
 
 
-def random_crop(picture: Image.Image, settings: Augmentation, random: Random) -> NDArray[np.uint8]:
+def random_crop(picture: Image.Image, settings: AugmentRecipe, random: Random) -> NDArray[np.uint8]:
     """Draw a part of a picture, resize it, perhaps flip it, and change its colours and light.
 
     Args:
@@ -86,11 +62,12 @@ def random_crop(picture: Image.Image, settings: Augmentation, random: Random) ->
     if settings.colour:
         for enhancer in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
             crop = enhancer(crop).enhance(_between(1 - settings.colour, 1 + settings.colour, random))
-    pixels = np.asarray(crop)
-    return _relight(pixels, settings.lighting, random) if settings.lighting else pixels
+    if settings.lighting:
+        crop = _relight(crop, settings.lighting, random)
+    return np.asarray(crop)
 
 
-def draw_part(width: int, height: int, settings: Augmentation, random: Random) -> tuple[int, int, int, int]:
+def draw_part(width: int, height: int, settings: AugmentRecipe, random: Random) -> tuple[int, int, int, int]:
     """Draw the part of a picture that a crop shows.
 
     Area share uniform, aspect log-uniform, position uniform; a part that does not fit in is drawn again, and
@@ -114,7 +91,7 @@ def draw_part(width: int, height: int, settings: Augmentation, random: Random) -
     return left, top, part_width, part_height
 
 
-def crop_long_side(settings: Augmentation) -> int:
+def crop_long_side(settings: AugmentRecipe) -> int:
     """Compute the `long_side` (pixels) to load pictures with: crops shall not come from too few pixels.
 
     The smallest crop of a W x H picture has the shorter side sqrt(smallest area x W x H / extreme aspect);
@@ -126,16 +103,17 @@ def crop_long_side(settings: Augmentation) -> int:
     return math.ceil(settings.size * max(math.sqrt(extreme / settings.area[0]), 2.0))
 
 
-def _relight(pixels: NDArray[np.uint8], deviation: float, random: Random) -> NDArray[np.uint8]:
+def _relight(picture: Image.Image, deviation: float, random: Random) -> Image.Image:
     """Add one colour to all pixels, drawn along the principal components of ImageNet's colours.
 
     Source: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural Networks",
     2012, section 4.1.
     """
     normals = np.array([_normal(random) for _ in range(3)])
-    light = np.rint(_LIGHT_DIRECTIONS @ (deviation * normals * _LIGHT_SPREAD))
-    lit: NDArray[np.int16] = pixels + light.astype(np.int16)
-    return lit.clip(0, 255).astype(np.uint8)
+    light = _LIGHT_DIRECTIONS @ (deviation * normals * _LIGHT_SPREAD)
+    # A table per channel takes a quarter of the time of arithmetic on the pixels.
+    tables = np.rint(np.arange(256) + light[:, None]).clip(0, 255).astype(int)
+    return picture.point(tables.ravel().tolist())
 
 
 def _between(low: float, high: float, random: Random) -> float:

@@ -13,13 +13,13 @@ import numpy as np
 from cfcd.encoding.encoder import Reading
 from cfcd.errors import PictureError, TrainingError
 from cfcd.training.augment import crop_long_side, crop_random, random_crop
-from cfcd.training.reading import decode_ahead, read_row
+from cfcd.training.batches import decode_ahead, read_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cfcd.training.augment import Augmentation
     from cfcd.training.data import TrainingSet
+    from cfcd.training.recipe import AugmentRecipe
 
 _STEPS_AHEAD = 3
 
@@ -59,7 +59,7 @@ class CropLoader:
     def __init__(
         self,
         training_set: TrainingSet,
-        settings: Augmentation,
+        settings: AugmentRecipe,
         *,
         seed: int,
         workers: int | None = None,

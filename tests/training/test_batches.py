@@ -14,7 +14,7 @@ from cfcd.encoding import Reading
 from cfcd.encoding.preprocess import to_pixels
 from cfcd.model import Preprocessing
 from cfcd.pictures import load_picture
-from cfcd.training.reading import CleanBatch, clean_batches, decode_ahead
+from cfcd.training.batches import CleanBatch, clean_batches, decode_ahead
 from tests.support import make_photo
 
 PREPROCESSING = Preprocessing("RGB", (127.0,) * 3, (128.0,) * 3, "bilinear", 48, 16)
