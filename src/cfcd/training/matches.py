@@ -1,0 +1,189 @@
+"""Draw which positions of an anchor and its positive were accepted as pairs, with Pillow alone."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from cfcd.errors import UsageError
+from cfcd.files import atomic_write
+
+Cell = tuple[int, int]
+Point = tuple[float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+SIDE = 400
+"""Longer side of a drawn picture, in pixels."""
+PAIR_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+"""Okabe and Ito's colours, told apart by colour-blind people too; their black is lost on photos."""
+
+_PAGE, _INK, _SOFT, _RIM = "#ffffff", "#1c2128", "#5b6572", "#ffffff"
+_MARGIN, _GAP, _HEAD, _CAPTION, _APART = 28, 24, 100, 30, 24  # pixels
+_BOW = 64  # pixels by which lines from the first and the last column of the anchor are apart half-way
+_ROOM = 20  # pixels above and below the pictures, into which the lines of the outermost cells bend
+_FINER = 3  # lines are drawn this much larger, then shrunk, for smooth edges
+_SEGMENTS = 32  # of a line
+_MANY = 40  # pairs from which lines get thinner
+_LEGEND = (
+    "Left: anchor. Right: positive. Lines join the positions whose local descriptors were accepted as pairs."
+)
+
+
+@dataclass(frozen=True)
+class MatchedPair:
+    """Hold an anchor, its positive, and the pairs of positions accepted between them.
+
+    Attributes:
+        anchor: Picture as the network saw it, or its original if uncropped.
+        positive: Likewise.
+        pairs: ((row, column) in the anchor's map, (row, column) in the positive's map), each counted from 0.
+        grid: (h, w) of both maps.
+        label: Class of the two.
+        note: Anything to say of them.
+
+    Raises:
+        UsageError: if a pair is not in the grid.
+    """
+
+    anchor: Image.Image
+    positive: Image.Image
+    pairs: Sequence[tuple[Cell, Cell]]
+    grid: tuple[int, int]
+    label: str
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        height, width = self.grid
+        for row, column in (cell for pair in self.pairs for cell in pair):
+            if not (0 <= row < height and 0 <= column < width):
+                raise UsageError(
+                    f"Position ({row}, {column}) of {self.label!r} is not in its map of {height} x {width}.",
+                    "Give pairs of (row, column), counted from 0, and the map's height and width.",
+                )
+
+
+def draw_matches(tuples: Sequence[MatchedPair], path: Path, *, title: str) -> Path:
+    """Draw each anchor beside its positive, with a line for each accepted pair, and return the path.
+
+    Args:
+        tuples: One row each, from top to bottom.
+        path: PNG to write, whole or not at all; missing folders are made.
+        title: Heading.
+    """
+    width = 2 * _MARGIN + 2 * SIDE + _GAP
+    rows = [_row(pair) for pair in tuples]
+    heights = [_CAPTION + row.height - 2 * _ROOM + _APART for row in rows]
+    height = _HEAD + (sum(heights) or _CAPTION) + _APART
+    page = Image.new("RGB", (width, height), _PAGE)
+    pen, room = ImageDraw.Draw(page), width - 2 * _MARGIN
+    _write(pen, (_MARGIN, 24), title, 24, _INK, room)
+    _write(pen, (_MARGIN, 60), _LEGEND, 14, _SOFT, room)
+    if not rows:
+        _write(pen, (_MARGIN, _HEAD), "No tuples to show.", 15, _SOFT, room)
+    top = _HEAD
+    for pair, row, its_height in zip(tuples, rows, heights, strict=True):
+        page.paste(row, (_MARGIN, top + _CAPTION - _ROOM))
+        _caption(pen, pair, top)
+        top += its_height
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        page.save(file, "PNG")
+    return path
+
+
+def _caption(pen: ImageDraw.ImageDraw, pair: MatchedPair, top: int) -> None:
+    count = len(pair.pairs)
+    said = {0: "no pair accepted", 1: "1 pair"}.get(count, f"{count} pairs")
+    if pair.note:
+        said = f"{said} \N{MIDDLE DOT} {pair.note}"
+    _write(pen, (_MARGIN, top), pair.label, 16, _INK, SIDE)
+    _write(pen, (_MARGIN + SIDE + _GAP, top + 1), said, 15, _SOFT, SIDE)
+
+
+def _row(pair: MatchedPair) -> Image.Image:
+    """Draw both pictures and the lines between them."""
+    pictures = [_fitted(pair.anchor), _fitted(pair.positive)]
+    height = max(picture.height for picture in pictures)
+    row = Image.new("RGB", (2 * SIDE + _GAP, height + 2 * _ROOM), _PAGE)
+    corners = []
+    for i, picture in enumerate(pictures):
+        corner = (i * (SIDE + _GAP) + (SIDE - picture.width) // 2, _ROOM + (height - picture.height) // 2)
+        row.paste(picture, corner)
+        corners.append(corner)
+    lines = Image.new("RGBA", (row.width * _FINER, row.height * _FINER))
+    pen = ImageDraw.Draw(lines)
+    thin = len(pair.pairs) > _MANY
+    # Sorted by the anchor's position, so that neighbours differ in colour.
+    curves = []
+    for cells in sorted(pair.pairs):
+        start, stop = (_centre(cells[i], pair.grid, pictures[i], corners[i]) for i in (0, 1))
+        curves.append(_curve(start, stop, _BOW * ((cells[0][1] + 0.5) / pair.grid[1] - 0.5)))
+    for i, curve in enumerate(curves):
+        # The translucent rim keeps a line apart from the photo and from lines it crosses.
+        pen.line(curve, (255, 255, 255, 150), width=round((2.6 if thin else 4) * _FINER), joint="curve")
+        pen.line(curve, _colour(i), width=round((1.2 if thin else 2) * _FINER), joint="curve")
+    for i, curve in enumerate(curves):
+        for x, y in (curve[0], curve[-1]):
+            for radius, colour in ((4.2 if thin else 5.5, _RIM), (3 if thin else 4, _colour(i))):
+                r = radius * _FINER
+                pen.ellipse((x - r, y - r, x + r, y + r), colour)
+    lines = lines.resize(row.size, Image.Resampling.BOX)
+    row.paste(lines, (0, 0), lines)
+    return row
+
+
+def _curve(start: Point, stop: Point, bow: float) -> list[Point]:
+    """Bend a line down by `bow` half-way: straight ones within a row of the map would hide each other."""
+    parts = [i / _SEGMENTS for i in range(_SEGMENTS + 1)]
+    (x0, y0), (x1, y1) = start, stop
+    return [
+        ((x0 + (x1 - x0) * t) * _FINER, (y0 + (y1 - y0) * t + 4 * bow * t * (1 - t)) * _FINER) for t in parts
+    ]
+
+
+def _colour(number: int) -> str:
+    return PAIR_COLOURS[number % len(PAIR_COLOURS)]
+
+
+def _centre(cell: Cell, grid: tuple[int, int], picture: Image.Image, corner: Cell) -> Point:
+    """Give the centre (x, y), in pixels of the row, of a cell of the map over a picture."""
+    x = corner[0] + (cell[1] + 0.5) / grid[1] * picture.width
+    y = corner[1] + (cell[0] + 0.5) / grid[0] * picture.height
+    return x, y
+
+
+def _fitted(picture: Image.Image) -> Image.Image:
+    scale = SIDE / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, colour: str, room: int
+) -> None:
+    font, knows_most_letters = _font(size)
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    if not knows_most_letters:
+        line = unicodedata.normalize("NFKD", line.replace("\N{MIDDLE DOT}", "-"))
+        line = "".join(c if c.isascii() else "?" for c in line if not unicodedata.combining(c))
+    shown = line
+    while font.getlength(shown) > room:
+        line = line[:-1]
+        shown = line.rstrip() + "..."
+    pen.text(at, shown, fill=colour, font=font)
+
+
+@cache
+def _font(size: int) -> tuple[Font, bool]:
+    """Take a font of the system and tell so, or Pillow's own one, which knows little beyond ASCII."""
+    for name in ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "arial.ttf", "Arial.ttf"):
+        with suppress(OSError):
+            return ImageFont.truetype(name, size), True
+    return ImageFont.load_default(size=size), False
