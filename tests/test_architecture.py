@@ -24,9 +24,9 @@ ROOMS = (
     "model",
     "encoding",
     "losses",
-    "training",
     "gallery",
     "evaluation",
+    "training",
     "info",
     "demo",
     "cli",
@@ -92,7 +92,18 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
         f"print('LOADED', *[name for name in {HEAVY!r} if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    for command in ("check", "encode", "index", "search", "evaluate", "info", "remove", "create", "demo"):
+    for command in (
+        "check",
+        "encode",
+        "index",
+        "search",
+        "evaluate",
+        "train",
+        "info",
+        "remove",
+        "create",
+        "demo",
+    ):
         assert f"  {command} " in result.stdout
     assert result.stdout.splitlines()[-1] == "LOADED"
 
@@ -101,7 +112,7 @@ def test_every_public_name_can_be_loaded() -> None:
     import cfcd
 
     for name in cfcd.__all__:
-        if name == "create_model":
+        if name in ("create_model", "train"):
             pytest.importorskip("torch", reason="torch is not installed")
         assert getattr(cfcd, name) is not None
     with pytest.raises(AttributeError):

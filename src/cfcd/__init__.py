@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cfcd.evaluation import evaluate
     from cfcd.gallery import Gallery, Hit, open_or_create
     from cfcd.model import create_model
+    from cfcd.training import train
 
 __version__ = "0.1.0.dev0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "load_model",
     "open_or_create",
     "read_catalog",
+    "train",
 ]
 
 
@@ -50,6 +52,7 @@ __getattr__ = lazy_names(
         "Hit": "gallery",
         "open_or_create": "gallery",
         "create_model": "model",
+        "train": "training",
     },
 )
 

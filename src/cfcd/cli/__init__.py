@@ -43,6 +43,7 @@ def _options(
     cfcd index photos/ --out gallery/                   make them searchable; run again to update
     cfcd search gallery/ query.jpg --grid results.html  look at the matches
     cfcd evaluate photos/                               how good is it on my labels?
+    cfcd train photos/ --out run/                       make it better on my labels
     """
 
 
@@ -55,8 +56,9 @@ def _register() -> None:
     from cfcd.cli.index import index, remove
     from cfcd.cli.info import info
     from cfcd.cli.search import search
+    from cfcd.cli.train import train
 
-    for command in (check, encode, index, search, evaluate, info, remove, create, demo):
+    for command in (check, encode, index, search, evaluate, train, info, remove, create, demo):
         app.command()(interruptible(command))
 
 

@@ -79,6 +79,13 @@ class TransformersBackbone(nn.Module):
         patches = maps[:, maps.shape[1] - height * width :]
         return patches.transpose(1, 2).reshape(maps.shape[0], maps.shape[2], height, width)
 
+    def stages(self) -> list[nn.Module]:
+        """List the modules that make the last map one after the other: of a ResNet 5, otherwise this one."""
+        if self.model.config.model_type != "resnet":  # type: ignore[union-attr]
+            return [self]
+        inner: Any = self.model
+        return [inner.embedder, *inner.encoder.stages]
+
 
 def map_stride(config: Any) -> int:
     """Give the pixels per position of the last map of a transformers configuration."""

@@ -65,6 +65,14 @@ class ConvNorm(nn.Module):
         return self.norm(self.conv(x))  # type: ignore[no-any-return]
 
 
+class ConvNormRelu(ConvNorm):
+    """Convolve, normalise, and keep what lies in 0..6."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, wide_in, H, W) to (B, wide_out, H/stride, W/stride), in 0..6."""
+        return F.relu6(super().forward(x))
+
+
 class Block(nn.Module):
     """Widen, convolve each channel by itself, narrow; add the input where shapes allow."""
 
@@ -73,14 +81,14 @@ class Block(nn.Module):
         super().__init__()
         inner = wide_in * expansion
         self.residual = stride == 1 and wide_in == wide_out
-        self.expand = ConvNorm(wide_in, inner, 1) if expansion > 1 else None
-        self.depthwise = ConvNorm(inner, inner, kernel, stride, groups=inner)
+        self.expand = ConvNormRelu(wide_in, inner, 1) if expansion > 1 else None
+        self.depthwise = ConvNormRelu(inner, inner, kernel, stride, groups=inner)
         self.project = ConvNorm(inner, wide_out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, wide_in, H, W) to (B, wide_out, H/stride, W/stride)."""
-        y: torch.Tensor = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y: torch.Tensor = x if self.expand is None else self.expand(x)
+        y = self.project(self.depthwise(y))
         return x + y if self.residual else y
 
 
@@ -91,7 +99,7 @@ class EfficientNetLite0(nn.Module):
         """Build the layers with random weights."""
         super().__init__()
         self.channels = CHANNELS
-        self.stem = ConvNorm(3, 32, 3, 2)
+        self.stem = ConvNormRelu(3, 32, 3, 2)
         blocks, width = [], 32
         for stage in STAGES:
             for number in range(stage.blocks):
@@ -99,7 +107,7 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(Block(width, stage.width, stage.kernel, stride, stage.expansion))
                 width = stage.width
         self.blocks = nn.ModuleList(blocks)
-        self.head = ConvNorm(width, CHANNELS, 1)
+        self.head = ConvNormRelu(width, CHANNELS, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 # torch's own initial weights let the signal fade: the last map would be zero throughout.
@@ -107,10 +115,13 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, 3, H, W) normalised float to (B, 1280, H/32, W/32), non-negative."""
-        x = F.relu6(self.stem(x))
-        for block in self.blocks:
-            x = block(x)
-        return F.relu6(self.head(x))
+        for stage in self.stages():
+            x = stage(x)
+        return x
+
+    def stages(self) -> list[nn.Module]:
+        """List the 18 modules that make the last map one after the other: stem, 16 blocks, head."""
+        return [self.stem, *self.blocks, self.head]
 
 
 def rename_published(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""From labelled photos to a model: mining, hard-negative tuples, and what else training needs.
+"""From labelled photos to a model: recipes, the two phases, mining, tuples, and pictures of a run.
 
 Names are loaded on first use: planning a run needs no torch.
 """
@@ -10,32 +10,46 @@ from typing import TYPE_CHECKING
 from cfcd.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cfcd.training.curves import draw_curves
     from cfcd.training.mining import Mined, load_mined, mine, mined_once, save_mined, should_mine
+    from cfcd.training.recipe import Recipe
+    from cfcd.training.recipe_file import load_recipe
+    from cfcd.training.run import TrainSummary, train
     from cfcd.training.tuples import EpochTuples, TupleSampler, epoch_tuples, share
 
 __all__ = [
     "EpochTuples",
     "Mined",
+    "Recipe",
+    "TrainSummary",
     "TupleSampler",
+    "draw_curves",
     "epoch_tuples",
     "load_mined",
+    "load_recipe",
     "mine",
     "mined_once",
     "save_mined",
     "share",
     "should_mine",
+    "train",
 ]
 
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "draw_curves": "curves",
         "Mined": "mining",
         "load_mined": "mining",
         "mine": "mining",
         "mined_once": "mining",
         "save_mined": "mining",
         "should_mine": "mining",
+        "Recipe": "recipe",
+        "load_recipe": "recipe_file",
+        "TrainSummary": "run",
+        "train": "run",
         "EpochTuples": "tuples",
         "TupleSampler": "tuples",
         "epoch_tuples": "tuples",

@@ -1,0 +1,101 @@
+"""`cfcd train`: from labelled pictures to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfcd.cli.options import AllowTruncated, Json, Root
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="Labelled pictures: a folder with a sub-folder per object, a table, or what cfcd check takes.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; the model goes to OUT/model.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="small, paper, or a YAML file.", show_default="small, paper from 50,000 pictures on"
+        ),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change the recipe, such as coarse.lr=0.001. Repeat."
+        ),
+    ] = None,
+    show_recipe: Annotated[
+        bool, typer.Option("--show-recipe", help="Print the recipe with all its knobs, and stop.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in OUT; start it if there is none.")
+    ] = False,
+    matches: Annotated[
+        int,
+        typer.Option(min=0, help="Draw the local matches of this many training tuples, to OUT/matches.png."),
+    ] = 0,
+    root: Root = None,
+    allow_truncated: AllowTruncated = False,
+    as_json: Json = False,
+) -> None:
+    """Learn a model from labelled pictures, for objects of their kind.
+
+    Of a table with a split "train", those pictures are trained on; otherwise all that have a label.
+    Stop with Ctrl-C; the same command with --resume goes on. Several GPUs or machines: torchrun
+    --nproc-per-node N -m cfcd train ... Needs the extra "train".
+
+    \b
+    cfcd train photos/ --out run/
+    cfcd evaluate photos/ --model run/
+    cfcd train catalog.csv --out run/ --set coarse.epochs=10 --set augment.flip=0
+    cfcd train --show-recipe > mine.yaml        edit it, then: cfcd train photos/ --out run/ --recipe mine.yaml
+    """
+    from cfcd.cli.options import make_reading
+    from cfcd.cli.output import emit, note, note_skipped, progress
+    from cfcd.errors import UsageError
+    from cfcd.training.recipe_file import load_recipe
+
+    if show_recipe:
+        chosen = load_recipe(recipe, options or (), images=None if data is None else _count(data, root))
+        emit(chosen.to_dict(), chosen.to_yaml().rstrip(), as_json)
+        return
+    if data is None or out is None:
+        raise UsageError(
+            f"cfcd train needs {'DATA' if data is None else '--out'}.",
+            "Write cfcd train DATA --out RUN, or cfcd train --show-recipe.",
+        )
+    from cfcd.model.extras import need
+
+    for package in ("torch", "accelerate", "yaml"):
+        need(package, "Training")
+    from cfcd.training.run import train as run_training
+
+    summary = run_training(
+        data,
+        out,
+        recipe,
+        options=options or (),
+        root=root,
+        resume=resume,
+        reading=make_reading(allow_truncated),
+        progress=progress,
+        note=note,
+        matches=matches,
+    )
+    note_skipped(summary.skipped)
+    emit(summary.to_json(), summary.text(), as_json)
+
+
+def _count(data: Path, root: Path | None) -> int:
+    from cfcd.catalog import read_catalog
+    from cfcd.training.data import TrainingSet
+
+    return len(TrainingSet.from_catalog(read_catalog(data, root=root)))

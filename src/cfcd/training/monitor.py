@@ -1,0 +1,88 @@
+"""How well the network retrieves while it is being trained, on a sample of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cfcd.errors import EvaluationError
+from cfcd.evaluation.folder import evaluate_descriptors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cfcd.catalog import Catalog
+    from cfcd.training.data import TrainingSet
+
+_QUERY_SHARE = 3  # one query to two pictures of the gallery
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Hold the pictures that mAP is measured on.
+
+    Attributes:
+        catalog: The pictures.
+        queries: Row numbers of the queries; None: every picture searches all others.
+        gallery: Row numbers of the gallery.
+        of: What they are, in words: "300 of split test", for logs and curves.
+    """
+
+    catalog: Catalog
+    queries: Sequence[int] | None
+    gallery: Sequence[int] | None
+    of: str
+
+    @classmethod
+    def choose(cls, catalog: Catalog, data: TrainingSet, most: int) -> Monitor | None:
+        """Choose up to `most` pictures, evenly spread: queries and gallery, else of the training pictures.
+
+        Returns None for `most` 0.
+        """
+        if most <= 0:
+            return None
+        sides = catalog.query_gallery()
+        if sides is None:
+            rows = _spread(range(len(data)), most)
+            return cls(data.catalog.select(rows), None, None, f"{len(rows)} training pictures")
+        queries = _spread(sides[0], max(1, most // _QUERY_SHARE))
+        gallery = _spread(sides[1], max(1, most - len(queries)))
+        rows = sorted({*queries, *gallery})
+        place = {row: at for at, row in enumerate(rows)}
+        return cls(
+            catalog.select(rows),
+            [place[row] for row in queries],
+            [place[row] for row in gallery],
+            f"{len(queries)} queries in {len(gallery)} pictures",
+        )
+
+    def measure(self, descriptors: NDArray[np.float32], unreadable: Sequence[int] = ()) -> float | None:
+        """Compute mAP in percent of unit descriptors (n, D) of all rows; None where nothing can be found."""
+        bad = set(unreadable)
+        kept = [row for row in range(len(self.catalog)) if row not in bad]
+        place = {row: at for at, row in enumerate(kept)}
+        sides = [
+            None if side is None else [place[row] for row in side if row in place]
+            for side in (self.queries, self.gallery)
+        ]
+        labels = self.catalog.labels or [None] * len(self.catalog)
+        try:
+            report = evaluate_descriptors(
+                descriptors[kept],
+                [labels[row] for row in kept],
+                [self.catalog.ids[row] for row in kept],
+                queries=sides[0],
+                gallery=sides[1],
+            )
+        except EvaluationError:
+            return None
+        return report.mAP
+
+
+def _spread(rows: Sequence[int], most: int) -> list[int]:
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[at * len(rows) // most] for at in range(most)]

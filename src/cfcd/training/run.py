@@ -1,0 +1,293 @@
+"""Train: from labelled photos to a model folder, in one call that can be interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cfcd.catalog import Catalog, read_catalog
+from cfcd.encoding.encoder import Reading
+from cfcd.errors import TrainingError
+from cfcd.files import atomic_write, is_free, write_json
+from cfcd.lock import only_writer
+from cfcd.model import save_model
+from cfcd.training.build import build
+from cfcd.training.checkpoints import Checkpoint, check_same, load_checkpoint
+from cfcd.training.crew import Crew
+from cfcd.training.curves import draw_curves
+from cfcd.training.data import TrainingSet
+from cfcd.training.log import MetricsLog
+from cfcd.training.loop import Advance, Loop, Note, Progress
+from cfcd.training.monitor import Monitor
+from cfcd.training.plan import check_shares
+from cfcd.training.precision import keep_memory
+from cfcd.training.recipe_file import load_recipe
+from cfcd.training.signals import stop_between_steps
+
+if TYPE_CHECKING:
+    from cfcd.training.recipe import Recipe
+
+MODEL, SUMMARY, RECIPE = "model", "summary.json", "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """Say what a run made.
+
+    Attributes:
+        folder: Of the run.
+        model: Folder of the trained model.
+        label: Its name and identity, for people.
+        images: Trained on.
+        classes: They show.
+        steps: Taken.
+        seconds: Worked, interruptions left out.
+        before: mAP in percent of the untrained backbone on the pictures of `measured_on`, or None.
+        after: The same of the trained model.
+        measured_on: Which pictures, in words.
+        skipped: (path, reason) of pictures that could not be read.
+    """
+
+    folder: Path
+    model: Path
+    label: str
+    images: int
+    classes: int
+    steps: int
+    seconds: float
+    before: float | None
+    after: float | None
+    measured_on: str
+    skipped: tuple[tuple[str, str], ...]
+
+    def text(self) -> str:
+        """Give the summary in two or three lines."""
+        minutes = f"{self.seconds / 60:.1f} minutes" if self.seconds >= 60 else f"{self.seconds:.0f} s"
+        lines = [
+            f"trained on {self.images} pictures of {self.classes} classes, skipped {len(self.skipped)}, "
+            f"{self.steps} steps in {minutes}",
+            f"model {self.label} -> {self.model}",
+        ]
+        if self.before is not None and self.after is not None:
+            lines.insert(1, f"mAP {self.before:.1f} -> {self.after:.1f} ({self.measured_on})")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the summary as plain data."""
+        skipped = [{"path": path, "reason": reason} for path, reason in self.skipped]
+        return {**vars(self), "folder": str(self.folder), "model": str(self.model), "skipped": skipped}
+
+
+def train(
+    data: str | Path | Catalog,
+    out: str | Path,
+    recipe: str | Path | Recipe | None = None,
+    *,
+    options: Sequence[str] | Mapping[str, object] = (),
+    root: Path | None = None,
+    resume: bool = False,
+    reading: Reading | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
+    matches: int = 0,
+) -> TrainSummary:
+    """Learn a model from labelled pictures: coarse phase, mining, fine phase.
+
+    Under `torchrun` all processes call this together, and the first one writes. On one machine with a CPU the
+    same data and recipe give the same model, bit for bit, interrupted or not.
+
+    Args:
+        data: Pictures or their catalog; of a catalog with a split "train", those.
+        out: Folder of the run: the model in `model/`, checkpoint, metrics, curves.
+        recipe: A name ("small", "paper"), a YAML file, a recipe, or None to choose by the number of pictures.
+        options: Changes to the recipe, as "coarse.lr=0.001" or as a mapping.
+        root: Folder that relative paths in a table start from, instead of the table's own.
+        resume: Go on with an interrupted run; one that is done is left as it is.
+        reading: How pictures are read.
+        progress: Gives, for a label, a context whose value is called with (done, total).
+        note: Takes a line of chatter per epoch.
+
+    Raises:
+        TrainingError: The data cannot be trained on, the loss is no number, the memory does not suffice, or
+            `out` holds another run.
+        UsageError: The recipe, or an option, is not allowed.
+        Interrupted: Stopped by the user; a checkpoint was written.
+    """
+    catalog = data if isinstance(data, Catalog) else read_catalog(Path(data), root=root)
+    chosen = TrainingSet.from_catalog(catalog)
+    settings = load_recipe(recipe, options, images=len(chosen))
+    crew = Crew()
+    parts = settings.optimizer.accumulate
+    if settings.coarse.epochs:
+        check_shares("coarse", settings.coarse.batch, crew.processes, parts)
+    if settings.fine.epochs:
+        check_shares("fine", settings.fine.batch, crew.processes, parts, settings.fine.tuple_size)
+    folder = Path(out)
+    _claim(folder, resume=resume)
+    found = load_checkpoint(folder)
+    if found is not None:
+        check_same(found, settings.to_dict(), chosen.identity, folder)
+        if (folder / SUMMARY).exists():
+            return read_summary(folder)
+    silent = not crew.leads
+    with (
+        _leading(crew, folder, settings),
+        _repeatable(settings.seed, crew.device),
+        stop_between_steps(wanted=crew.processes == 1) as stop,
+        _log(crew, folder, found) as log,
+    ):
+        loop = Loop(
+            settings,
+            chosen,
+            build(settings, len(chosen.classes), crew.device),
+            crew,
+            folder,
+            log=log,
+            monitor=Monitor.choose(catalog, chosen, settings.run.monitor),
+            reading=reading or Reading(),
+            progress=_silent if silent or progress is None else progress,
+            note=(lambda _: None) if silent or note is None else note,
+            stop=stop,
+        )
+        if found is None:
+            loop.begin()
+        else:
+            loop.restore(found)
+        loop.train()
+        return _finish(loop, catalog)
+
+
+def read_summary(folder: Path) -> TrainSummary:
+    """Read what a finished run made.
+
+    Raises:
+        TrainingError: The run is not finished, or its summary is damaged.
+    """
+    try:
+        values = json.loads((folder / SUMMARY).read_bytes())
+        skipped = tuple((item["path"], item["reason"]) for item in values.pop("skipped"))
+        # The folder may have been moved since.
+        values |= {"folder": folder, "model": folder / MODEL, "skipped": skipped}
+        return TrainSummary(**values)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise TrainingError(
+            f"{folder / SUMMARY} is not the summary of a finished run: {error}.",
+            "Remove it and give --resume to have it written again.",
+        ) from error
+
+
+def _finish(loop: Loop, catalog: Catalog) -> TrainSummary:
+    """Fit the whitening to the trained features, measure, and write the model folder."""
+    recipe, folder, data = loop.recipe, loop.folder, loop.data
+    with loop.averaged():
+        loop.refit()
+        after = loop.measure()
+        rows = sorted(loop.crew.collect(loop.loader.unreadable)[0].items())
+        skipped = tuple((str(data.catalog.file(row)), reason) for row, reason in rows)
+        summary = TrainSummary(
+            folder=folder,
+            model=folder / MODEL,
+            label="",
+            images=len(data) - len(skipped),
+            classes=len(data.classes),
+            steps=loop.at.steps,
+            seconds=round(loop.seconds, 1),
+            before=loop.measured[0],
+            after=after,
+            measured_on=loop.monitor.of if loop.monitor else "",
+            skipped=skipped,
+        )
+        if loop.crew.leads:
+            record = {
+                **{key: value for key, value in loop.origin.items() if key != "seed"},
+                "recipe": recipe.to_dict(),
+                "data": f"{catalog.source.name}: {summary.images} pictures of {summary.classes} classes",
+                "data_identity": data.identity,
+                "steps": summary.steps,
+                "mAP_before": summary.before,
+                "mAP_after": after,
+                "measured_on": summary.measured_on,
+            }
+            record["weights"] = f"trained by cfcd; started from {record['weights']}"
+            model = save_model(
+                loop.net.net.to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+                folder / MODEL,
+                name=_plain(folder),
+                preprocessing=loop.preprocessing,
+                training=record,
+            )
+            summary = replace(summary, label=model.label)
+            loop.log_measured(after)
+            draw_curves(folder)
+            write_json(folder / SUMMARY, summary.to_json())
+    loop.crew.wait()
+    return summary
+
+
+def _claim(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds something else, or a run that nobody asked to go on with."""
+    if is_free(folder):
+        return
+    if not folder.is_dir() or not (folder / RECIPE).exists():
+        raise TrainingError(f"{folder} holds something else.", "Name a new folder with --out.")
+    if not resume:
+        done = "a finished" if (folder / SUMMARY).exists() else "an unfinished"
+        raise TrainingError(f"{folder} holds {done} run.", "Give --resume to go on with it, or a new folder.")
+
+
+@contextmanager
+def _leading(crew: Crew, folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Hold the folder for writing, on the process that writes."""
+    if not crew.leads:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder):
+        with atomic_write(folder / RECIPE) as file:
+            file.write(recipe.to_yaml().encode())
+        yield
+
+
+@contextmanager
+def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
+    """Make torch repeat itself within the block, and leave its random state and settings as they were."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        if device.type == "cpu":
+            keep_memory()
+            # On a GPU it would refuse, or slow down, operations that have no such form.
+            torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextmanager
+def _log(crew: Crew, folder: Path, found: Checkpoint | None) -> Iterator[MetricsLog | None]:
+    if not crew.leads:
+        yield None
+        return
+    with MetricsLog(folder, after_step=found.steps if found else 0) as log:
+        yield log
+
+
+@contextmanager
+def _silent(_label: str) -> Iterator[Advance]:
+    yield lambda _done, _total: None
+
+
+def _plain(folder: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", folder.resolve().name).strip("-._+")[:100] or "model"
