@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,23 +92,23 @@ class TrainingNet(nn.Module):
         for name, value in (("mean", preprocessing.mean), ("std", preprocessing.std)):
             self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("centre", torch.zeros(net.config.channels))
-        stages = _stages(net)
+        stages: list[nn.Module] = net.backbone.stages()  # type: ignore[operator]
         if frozen.stages > len(stages):
             raise UsageError(
                 f"model.freeze is {frozen.stages}, but the backbone has {len(stages)} stages.",
                 f"Freeze at most {len(stages) - 1} to train some of it, or {len(stages)} for the head only.",
             )
-        self.start = copy.deepcopy(nn.ModuleList(stages[frozen.stages :])) if distill else None
-        still: list[nn.Module] = [*stages[: frozen.stages], *(self.start or [])]
-        still += [net.whitening] if frozen.whitening else []
-        for module in still:
+        # Plain lists: the modules are registered where they belong.
+        self._frozen, self._trained = stages[: frozen.stages], stages[frozen.stages :]
+        self.start = copy.deepcopy(nn.ModuleList(self._trained)) if distill else None
+        self._still = [*self._frozen, *(self.start or []), *([net.whitening] if frozen.whitening else [])]
+        for module in self._still:
             module.requires_grad_(False)
-        self.still = still  # a plain list: the modules are registered where they belong
 
     def train(self, mode: bool = True) -> TrainingNet:
         """Switch to training, all but what is frozen."""
         super().train(mode)
-        for module in self.still:
+        for module in self._still:
             module.eval()
         if self.frozen.batchnorm:
             for module in self.net.backbone.modules():
@@ -131,20 +132,16 @@ class TrainingNet(nn.Module):
             labels: Of every picture.
             fine: How local triplets are taken, None in the coarse phase.
         """
-        device, stages, first = pixels.device, _stages(self.net), self.frozen.stages
-        with torch.no_grad(), autocast(device, self.precision.frozen):
-            shared = _run(stages[:first], self._normalised(pixels))
-        with autocast(device, self.precision.trained):
+        looked, before = self.look(pixels)
+        with autocast(pixels.device, self.precision.trained):
             # Under fp32 the frozen stages may still have given bf16.
             mixed = self.precision.trained != torch.float32
-            maps = _run(stages[first:], shared if mixed else shared.float())
+            maps = _run(self._trained, looked if mixed else looked.float())
             pooled = self.net.pooling(maps)
         descriptors = self.net.whitening(pooled)
         found = self.head(descriptors, labels)
         distillation = pooled.new_zeros(())
-        if self.start is not None:
-            with torch.no_grad(), autocast(device, self.precision.frozen):
-                before = self.net.pooling(_run(list(self.start), shared))
+        if before is not None:
             # Centred, because uncentred features are all alike: their cosines hide what changes.
             distillation = 1 - F.cosine_similarity(pooled - self.centre, before - self.centre).mean()
         triplets = None
@@ -158,10 +155,23 @@ class TrainingNet(nn.Module):
         return Losses(found.loss, distillation, triplets, found.scale, found.margin, found.median)
 
     @torch.no_grad()
+    def look(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Run what is not trained over (B, H, W, 3) uint8 RGB pixels.
+
+        Returns:
+            What the first trained stage gets, and the pooled features (B, C) float32 of the start network, if
+            it is kept.
+        """
+        with autocast(pixels.device, self.precision.frozen):
+            looked = _run(self._frozen, self._normalised(pixels))
+            return looked, None if self.start is None else self.net.pooling(_run(self.start, looked))
+
+    @torch.no_grad()
     def pooled(self, pixels: Tensor) -> Tensor:
         """Pool the last maps of (B, H, W, 3) uint8 RGB pixels into (B, C) float32; for evaluation mode."""
         with autocast(pixels.device, self.precision.frozen):
-            pooled: Tensor = self.net.pooling(_run(_stages(self.net), self._normalised(pixels)))
+            looked = _run(self._frozen, self._normalised(pixels))
+            pooled: Tensor = self.net.pooling(_run(self._trained, looked))
         return pooled
 
     @torch.no_grad()
@@ -175,12 +185,7 @@ class TrainingNet(nn.Module):
         return (x - self.mean) / self.std
 
 
-def _stages(net: DescriptorNet) -> list[nn.Module]:
-    stages: list[nn.Module] = net.backbone.stages()  # type: ignore[operator]
-    return stages
-
-
-def _run(stages: list[nn.Module], x: Tensor) -> Tensor:
+def _run(stages: Iterable[nn.Module], x: Tensor) -> Tensor:
     for stage in stages:
         x = stage(x)
     return x

@@ -262,6 +262,7 @@ def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -269,10 +270,13 @@ def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
             keep_memory()
             # On a GPU it would refuse, or slow down, operations that have no such form.
             torch.use_deterministic_algorithms(True)
+            # Nothing here reads memory before writing it; filling it costs a sixth of a step.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 @contextmanager
