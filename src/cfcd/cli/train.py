@@ -15,7 +15,7 @@ def train(
         Path | None,
         typer.Argument(
             metavar="DATA",
-            help="Labelled pictures: a folder with a sub-folder per object, a table, or what cfcd check takes.",
+            help="Labelled pictures: a folder with a sub-folder per object, or a table, list or GLDv2 files.",
             show_default=False,
         ),
     ] = None,
@@ -56,7 +56,7 @@ def train(
     cfcd train photos/ --out run/
     cfcd evaluate photos/ --model run/
     cfcd train catalog.csv --out run/ --set coarse.epochs=10 --set augment.flip=0
-    cfcd train --show-recipe > mine.yaml        edit it, then: cfcd train photos/ --out run/ --recipe mine.yaml
+    cfcd train --show-recipe > mine.yaml    and then: cfcd train photos/ --out run/ --recipe mine.yaml
     """
     from cfcd.cli.options import make_reading
     from cfcd.cli.output import emit, note, note_skipped, progress

@@ -167,11 +167,15 @@ class TrainingNet(nn.Module):
             return looked, None if self.start is None else self.net.pooling(_run(self.start, looked))
 
     @torch.no_grad()
+    def maps(self, pixels: Tensor) -> Tensor:
+        """Compute the last maps (B, C, h, w) of (B, H, W, 3) uint8 RGB pixels; for evaluation mode."""
+        with autocast(pixels.device, self.precision.frozen):
+            return _run(self._trained, _run(self._frozen, self._normalised(pixels)))
+
+    @torch.no_grad()
     def pooled(self, pixels: Tensor) -> Tensor:
         """Pool the last maps of (B, H, W, 3) uint8 RGB pixels into (B, C) float32; for evaluation mode."""
-        with autocast(pixels.device, self.precision.frozen):
-            looked = _run(self._frozen, self._normalised(pixels))
-            pooled: Tensor = self.net.pooling(_run(self._trained, looked))
+        pooled: Tensor = self.net.pooling(self.maps(pixels))
         return pooled
 
     @torch.no_grad()

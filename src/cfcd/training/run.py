@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -23,16 +23,15 @@ from cfcd.training.checkpoints import Checkpoint, check_same, load_checkpoint
 from cfcd.training.crew import Crew
 from cfcd.training.curves import draw_curves
 from cfcd.training.data import TrainingSet
+from cfcd.training.examples import draw_examples
 from cfcd.training.log import MetricsLog
 from cfcd.training.loop import Advance, Loop, Note, Progress
 from cfcd.training.monitor import Monitor
 from cfcd.training.plan import check_shares
 from cfcd.training.precision import keep_memory
+from cfcd.training.recipe import Recipe
 from cfcd.training.recipe_file import load_recipe
 from cfcd.training.signals import stop_between_steps
-
-if TYPE_CHECKING:
-    from cfcd.training.recipe import Recipe
 
 MODEL, SUMMARY, RECIPE = "model", "summary.json", "recipe.yaml"
 
@@ -113,6 +112,8 @@ def train(
         reading: How pictures are read.
         progress: Gives, for a label, a context whose value is called with (done, total).
         note: Takes a line of chatter per epoch.
+        matches: Draw the local matches of this many training tuples into `matches.png`, of a run that is done
+            as well.
 
     Raises:
         TrainingError: The data cannot be trained on, the loss is no number, the memory does not suffice, or
@@ -122,19 +123,22 @@ def train(
     """
     catalog = data if isinstance(data, Catalog) else read_catalog(Path(data), root=root)
     chosen = TrainingSet.from_catalog(catalog)
-    settings = load_recipe(recipe, options, images=len(chosen))
+    folder = Path(out)
+    _claim(folder, resume=resume)
+    found = load_checkpoint(folder)
+    if found is not None and recipe is None and not options:
+        settings = Recipe.from_dict(found.recipe)  # as it was begun
+    else:
+        settings = load_recipe(recipe, options, images=len(chosen))
     crew = Crew()
     parts = settings.optimizer.accumulate
     if settings.coarse.epochs:
         check_shares("coarse", settings.coarse.batch, crew.processes, parts)
     if settings.fine.epochs:
         check_shares("fine", settings.fine.batch, crew.processes, parts, settings.fine.tuple_size)
-    folder = Path(out)
-    _claim(folder, resume=resume)
-    found = load_checkpoint(folder)
     if found is not None:
         check_same(found, settings.to_dict(), chosen.identity, folder)
-        if (folder / SUMMARY).exists():
+        if (folder / SUMMARY).exists() and not matches:
             return read_summary(folder)
     silent = not crew.leads
     with (
@@ -161,7 +165,11 @@ def train(
         else:
             loop.restore(found)
         loop.train()
-        return _finish(loop, catalog)
+        done = found is not None and (folder / SUMMARY).exists()
+        summary = read_summary(folder) if done else _finish(loop, catalog)
+        if matches and crew.leads:
+            draw_examples(loop, matches)
+        return summary
 
 
 def read_summary(folder: Path) -> TrainSummary:
