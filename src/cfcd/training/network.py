@@ -162,15 +162,22 @@ class TrainingNet(nn.Module):
             What the first trained stage gets, and the pooled features (B, C) float32 of the start network, if
             it is kept.
         """
+        looked = self.frozen_map(pixels)
         with autocast(pixels.device, self.precision.frozen):
-            looked = _run(self._frozen, self._normalised(pixels))
             return looked, None if self.start is None else self.net.pooling(_run(self.start, looked))
+
+    @torch.no_grad()
+    def frozen_map(self, pixels: Tensor) -> Tensor:
+        """Run the frozen stages over (B, H, W, 3) uint8 RGB pixels."""
+        with autocast(pixels.device, self.precision.frozen):
+            return _run(self._frozen, self._normalised(pixels))
 
     @torch.no_grad()
     def maps(self, pixels: Tensor) -> Tensor:
         """Compute the last maps (B, C, h, w) of (B, H, W, 3) uint8 RGB pixels; for evaluation mode."""
+        looked = self.frozen_map(pixels)
         with autocast(pixels.device, self.precision.frozen):
-            return _run(self._trained, _run(self._frozen, self._normalised(pixels)))
+            return _run(self._trained, looked)
 
     @torch.no_grad()
     def pooled(self, pixels: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def train(
     silent = not crew.leads
     with (
         _leading(crew, folder, settings),
-        _repeatable(settings.seed, crew.device),
+        repeatable(settings.seed, crew.device),
         stop_between_steps(wanted=crew.processes == 1) as stop,
         _log(crew, folder, found) as log,
     ):
@@ -156,7 +156,7 @@ def train(
             log=log,
             monitor=Monitor.choose(catalog, chosen, settings.run.monitor),
             reading=reading or Reading(),
-            progress=_silent if silent or progress is None else progress,
+            progress=silent if silent or progress is None else progress,
             note=(lambda _: None) if silent or note is None else note,
             stop=stop,
         )
@@ -264,7 +264,7 @@ def _leading(crew: Crew, folder: Path, recipe: Recipe) -> Iterator[None]:
 
 
 @contextmanager
-def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
+def repeatable(seed: int, device: torch.device) -> Iterator[None]:
     """Make torch repeat itself within the block, and leave its random state and settings as they were."""
     before = (
         torch.are_deterministic_algorithms_enabled(),
@@ -297,7 +297,7 @@ def _log(crew: Crew, folder: Path, found: Checkpoint | None) -> Iterator[Metrics
 
 
 @contextmanager
-def _silent(_label: str) -> Iterator[Advance]:
+def silent(_label: str) -> Iterator[Advance]:
     yield lambda _done, _total: None
 
 
