@@ -140,7 +140,6 @@ def train(
         check_same(found, settings.to_dict(), chosen.identity, folder)
         if (folder / SUMMARY).exists() and not matches:
             return read_summary(folder)
-    silent = not crew.leads
     with (
         _leading(crew, folder, settings),
         repeatable(settings.seed, crew.device),
@@ -156,8 +155,8 @@ def train(
             log=log,
             monitor=Monitor.choose(catalog, chosen, settings.run.monitor),
             reading=reading or Reading(),
-            progress=silent if silent or progress is None else progress,
-            note=(lambda _: None) if silent or note is None else note,
+            progress=progress if progress and crew.leads else silent,
+            note=note if note and crew.leads else lambda _: None,
             stop=stop,
         )
         if found is None:
@@ -298,6 +297,7 @@ def _log(crew: Crew, folder: Path, found: Checkpoint | None) -> Iterator[Metrics
 
 @contextmanager
 def silent(_label: str) -> Iterator[Advance]:
+    """Show no progress."""
     yield lambda _done, _total: None
 
 
