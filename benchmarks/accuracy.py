@@ -141,7 +141,7 @@ class Bench:
             loop.begin()
             if train:
                 loop.train()
-                loop.refit()
+                loop.finish()
             seconds = time.monotonic() - began
             found = {
                 name: self._measure(loop, catalog, plain)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cfcd.model.network import DescriptorNet
 
 CONFIG, ONNX, WEIGHTS = "config.json", "model.onnx", "model.safetensors"
+TRAINED = "model"  # where a training run puts its model
 CARD, LICENCE = "README.md", "LICENSE"
 MAX_CONFIG_BYTES = 1 << 20
 _BUILT_IN = Path(__file__).parent
@@ -180,13 +181,16 @@ def find_model(ref: str | Path) -> ModelFolder:
     """Open a model by built-in name or by folder, reading its configuration only.
 
     Args:
-        ref: A built-in name such as "imagenet-lite0", or a folder ("./imagenet-lite0" is always one).
+        ref: A built-in name such as "imagenet-lite0", or a folder ("./imagenet-lite0" is always one), or a
+            folder of `cfcd train` with the model in `model/`.
 
     Raises:
         ModelError: There is no such model, or its config.json cannot be used.
     """
     known = built_in_names()
     path = _BUILT_IN / ref if isinstance(ref, str) and ref in known else Path(ref)
+    if not (path / CONFIG).is_file() and (path / TRAINED / CONFIG).is_file():
+        path = path / TRAINED
     if not (path / CONFIG).is_file():
         if path.is_dir():
             what = f"The folder {path} holds no model: it has no {CONFIG}."

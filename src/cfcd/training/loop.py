@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from cfcd.errors import Interrupted, TrainingError
 from cfcd.training.average import WeightAverage
 from cfcd.training.build import Built, build_optimizer
 from cfcd.training.checkpoints import Checkpoint, save_checkpoint
 from cfcd.training.crops import CropLoader
-from cfcd.training.metric import Metric, class_means, fit_metric
+from cfcd.training.fitting import Fitting
 from cfcd.training.mining import Mined, should_mine
 from cfcd.training.passes import Passes
 from cfcd.training.plan import EpochPlan, learning_rate, plan_coarse, plan_fine
@@ -94,6 +91,7 @@ class Loop:
         self.loader = CropLoader(
             data, recipe.augment, seed=recipe.seed, workers=recipe.run.workers, reading=reading
         )
+        self.fitting = Fitting(data, self.passes, recipe.whitening, self.loader.unreadable)
         self.at = Position()
         self.mined: Mined | None = None
         self.measured: list[float | None] = []
@@ -108,51 +106,17 @@ class Loop:
         return self.at.seconds + time.monotonic() - self._begun
 
     def begin(self) -> None:
-        """Measure the untrained network, then set whitening and class weights from the features it gives.
-
-        Raises:
-            TrainingError: A class has no picture that can be read.
-        """
-        self._measure_start()
-        whitening = self.recipe.whitening
-        if whitening.kind == "learned":
-            return  # random, as in the paper: for collections that are large enough
-        features, labels = self._features()
-        self.net.centre.copy_(torch.from_numpy(0.5 * features.mean(0)))
-        if whitening.kind == "metric":
-            self.net.set_metric(self._fit(features, labels))
-        descriptors = self.net.eval().descriptors(torch.from_numpy(features).to(self.crew.device))
-        means = class_means(descriptors.cpu().numpy(), labels, len(self.data.classes))
-        with torch.no_grad():
-            self.net.head.weight.copy_(torch.from_numpy(means))
-
-    def refit(self) -> None:
-        """Fit the whitening anew, to the features of the trained network."""
-        if self.recipe.whitening.kind == "metric":
-            self.net.set_metric(self._fit(*self._features()))
-
-    def _features(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Pool the features (n, C) of the pictures that can be read, with their labels (n,)."""
+        """Measure the untrained backbone, then set whitening and class weights from its features."""
+        self._measure(plain=True)
         with self.progress("looking at the pictures") as advance:
-            features, unreadable = self.passes.pooled(self.data.catalog, np.arange(len(self.data)), advance)
-        self.data.without(unreadable)  # for its error: a class may have lost all its pictures
-        self.loader.unreadable.update(unreadable)
-        keep = np.setdiff1d(np.arange(len(self.data)), list(unreadable))
-        return features[keep], self.data.labels[keep]
+            self.fitting.begin(advance)
 
-    def _fit(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Metric:
-        wanted = self.recipe.whitening
-        # The recipe fills these in for this kind.
-        assert wanted.within and wanted.between and wanted.centre is not None and wanted.gain is not None
-        return fit_metric(
-            features,
-            labels,
-            within=wanted.within,
-            between=wanted.between,
-            centre=wanted.centre,
-            gain=wanted.gain,
-            dim=wanted.dim,
-        )
+    def finish(self) -> float | None:
+        """Fit the whitening to the trained features; give the mAP that makes, None where not measured."""
+        with self.progress("fitting the whitening") as advance:
+            self.fitting.refit(advance)
+        self._measure()
+        return self.measured[-1]
 
     def train(self) -> None:
         """Go through both phases from where the run stands."""
@@ -173,29 +137,15 @@ class Loop:
                 self._epoch(stepper, settings.epochs)
         self.net.eval()
 
-    def measure(self) -> float | None:
-        """Measure mAP in percent on the monitor's pictures; None if impossible."""
-        if self.monitor is None:
-            return None
-        pooled, unreadable = self._pooled_monitor(self.monitor)
-        was = self.net.training
-        self.net.eval()
-        descriptors = self.net.descriptors(torch.from_numpy(pooled).to(self.crew.device)).cpu().numpy()
-        self.net.train(was)
-        return self.monitor.measure(descriptors, tuple(unreadable))
-
-    def _measure_start(self) -> None:
-        """Measure the backbone alone, without whitening: what training has to beat."""
+    def _measure(self, *, plain: bool = False) -> None:
+        """Measure mAP on the monitor's pictures, without the whitening if plain, and write it to the log."""
         found = None
         if self.monitor is not None:
-            pooled, unreadable = self._pooled_monitor(self.monitor)
-            found = self.monitor.measure(F.normalize(torch.from_numpy(pooled)).numpy(), tuple(unreadable))
+            with self.progress("measuring") as advance:
+                found = self.monitor.run(self.passes, advance, plain=plain)
         self.measured.append(found)
-        self.log_measured(found)
-
-    def _pooled_monitor(self, monitor: Monitor) -> tuple[NDArray[np.float32], dict[int, str]]:
-        with self.progress("measuring") as advance:
-            return self.passes.pooled(monitor.catalog, range(len(monitor.catalog)), advance)
+        if found is not None and self.monitor is not None:
+            self._write({"mAP": found, "of": self.monitor.of})
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -238,10 +188,8 @@ class Loop:
                 if at.step < len(plan):
                     self._pause(stepper, looked=look)
         with self.averaged():
-            found = self.measure()
-        self.measured.append(found)
-        self.log_measured(found)
-        self._report(row, found, epochs)
+            self._measure()
+        self._report(row, epochs)
         at.epoch, at.step = at.epoch + 1, 0
         self._save(stepper)
 
@@ -314,7 +262,9 @@ class Loop:
         self.crew.set_random_states(found.random)
         self._restored = found.optimizer
 
-    def _report(self, row: dict[str, float | None], found: float | None, epochs: int) -> None:
+    def _report(self, row: dict[str, float | None], epochs: int) -> None:
+        found = self.measured[-1]
+
         def shown(key: str, text: str) -> str:
             value = row.get(key)
             return "" if value is None else text.format(value)
@@ -329,13 +279,8 @@ class Loop:
         ]
         self.note("  ".join(part for part in parts if part))
 
-    def log_measured(self, found: float | None) -> None:
-        """Write an mAP to the log, if it was measured."""
-        if found is not None and self.monitor is not None:
-            self._write({"mAP": found, "of": self.monitor.of})
-
     def _write(self, values: dict[str, float | str | None]) -> None:
         if self.log is not None:
             at = self.at
-            place = {"step": at.steps, "phase": at.phase, "epoch": at.epoch + 1}
+            place = {"step": at.steps, "phase": at.phase, "epoch": at.epoch + (at.step > 0)}
             self.log.write({**place, **values, "seconds": round(self.seconds, 2)})

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from cfcd.errors import EvaluationError
 from cfcd.evaluation.folder import evaluate_descriptors
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from cfcd.catalog import Catalog
     from cfcd.training.data import TrainingSet
+    from cfcd.training.passes import Advance, Passes
 
 _QUERY_SHARE = 3  # one query to two pictures of the gallery
 
@@ -58,6 +61,23 @@ class Monitor:
             [place[row] for row in gallery],
             f"{len(queries)} queries in {len(gallery)} pictures",
         )
+
+    def run(self, passes: Passes, advance: Advance, *, plain: bool = False) -> float | None:
+        """Encode the pictures with the network as it is, and measure.
+
+        Args:
+            passes: Run the network.
+            advance: Called with (done, total).
+            plain: Leave the whitening out: the descriptors are the pooled features at unit length.
+        """
+        pooled, unreadable = passes.pooled(self.catalog, range(len(self.catalog)), advance)
+        features = torch.from_numpy(pooled)
+        if plain:
+            return self.measure(F.normalize(features).numpy(), tuple(unreadable))
+        net, training = passes.net, passes.net.training
+        descriptors = net.eval().descriptors(features.to(passes.crew.device)).cpu().numpy()
+        net.train(training)
+        return self.measure(descriptors, tuple(unreadable))
 
     def measure(self, descriptors: NDArray[np.float32], unreadable: Sequence[int] = ()) -> float | None:
         """Compute mAP in percent of unit descriptors (n, D) of all rows; None where nothing can be found."""

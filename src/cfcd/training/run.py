@@ -18,6 +18,7 @@ from cfcd.errors import TrainingError
 from cfcd.files import atomic_write, is_free, write_json
 from cfcd.lock import only_writer
 from cfcd.model import save_model
+from cfcd.model.folder import TRAINED
 from cfcd.training.build import build
 from cfcd.training.checkpoints import Checkpoint, check_same, load_checkpoint
 from cfcd.training.crew import Crew
@@ -33,7 +34,7 @@ from cfcd.training.recipe import Recipe
 from cfcd.training.recipe_file import load_recipe
 from cfcd.training.signals import stop_between_steps
 
-MODEL, SUMMARY, RECIPE = "model", "summary.json", "recipe.yaml"
+SUMMARY, RECIPE = "summary.json", "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def read_summary(folder: Path) -> TrainSummary:
         values = json.loads((folder / SUMMARY).read_bytes())
         skipped = tuple((item["path"], item["reason"]) for item in values.pop("skipped"))
         # The folder may have been moved since.
-        values |= {"folder": folder, "model": folder / MODEL, "skipped": skipped}
+        values |= {"folder": folder, "model": folder / TRAINED, "skipped": skipped}
         return TrainSummary(**values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise TrainingError(
@@ -194,13 +195,12 @@ def _finish(loop: Loop, catalog: Catalog) -> TrainSummary:
     """Fit the whitening to the trained features, measure, and write the model folder."""
     recipe, folder, data = loop.recipe, loop.folder, loop.data
     with loop.averaged():
-        loop.refit()
-        after = loop.measure()
+        after = loop.finish()
         rows = sorted(loop.crew.collect(loop.loader.unreadable)[0].items())
         skipped = tuple((str(data.catalog.file(row)), reason) for row, reason in rows)
         summary = TrainSummary(
             folder=folder,
-            model=folder / MODEL,
+            model=folder / TRAINED,
             label="",
             images=len(data) - len(skipped),
             classes=len(data.classes),
@@ -225,13 +225,12 @@ def _finish(loop: Loop, catalog: Catalog) -> TrainSummary:
             record["weights"] = f"trained by cfcd; started from {record['weights']}"
             model = save_model(
                 loop.net.net.to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
-                folder / MODEL,
+                folder / TRAINED,
                 name=_plain(folder),
                 preprocessing=loop.preprocessing,
                 training=record,
             )
             summary = replace(summary, label=model.label)
-            loop.log_measured(after)
             draw_curves(folder)
             write_json(folder / SUMMARY, summary.to_json())
     loop.crew.wait()
