@@ -169,3 +169,11 @@ def test_tensors_that_do_not_fit_are_named():
     for words in ("misses c", "b (2, 2) instead of (2, 3)", "unexpected a, extra0", "and 3 more"):
         assert words in text
     check_tensors(found, dict(found), "weights")
+
+
+def test_the_folder_of_a_training_run_leads_to_its_model(copy, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.move(copy, tmp_path / "run" / "model")
+    found = find_model(tmp_path / "run")
+    assert found.path == tmp_path / "run" / "model"
+    assert found.identity == find_model("imagenet-lite0").identity
