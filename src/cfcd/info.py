@@ -11,7 +11,7 @@ from cfcd.catalog import Catalog, read_catalog
 from cfcd.encoding.shards import is_encoded, read_ids, read_settings, shard_numbers
 from cfcd.gallery import Gallery
 from cfcd.model import ModelFolder, find_model
-from cfcd.model.folder import CONFIG, built_in_names
+from cfcd.model.folder import CONFIG, TRAINED, built_in_names
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         settings = read_settings(folder)
         counts = {"items": len(read_ids(folder)), "shards": len(shard_numbers(folder))}
         return {"kind": "encoded folder", "folder": str(folder), **counts, **settings}
-    if str(path) in built_in_names() or (folder / CONFIG).is_file():
+    if str(path) in built_in_names() or any((folder / part / CONFIG).is_file() for part in (".", TRAINED)):
         return _describe_model(find_model(path))
     return _describe_catalog(read_catalog(folder))
 
