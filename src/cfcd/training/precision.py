@@ -40,7 +40,9 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     """
     if name == "auto":
         if device.type == "cuda":
-            kind = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            # Older GPUs compute bf16 by way of fp32, slowly; torch would call that supported.
+            able = torch.cuda.is_bf16_supported(including_emulation=False)
+            kind = torch.bfloat16 if able else torch.float16
             return Precision(kind, kind, scaled=kind == torch.float16)
         able = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
         return Precision(torch.bfloat16 if able else torch.float32, torch.float32)
