@@ -19,7 +19,7 @@ def moved(net: torch.nn.Module, step: int) -> None:
     with torch.no_grad():
         for parameter in net.parameters():
             if parameter.requires_grad:
-                parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step)))
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.9])

@@ -49,7 +49,7 @@ def test_what_is_named_is_taken(name: str, device: torch.device, expected: Preci
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
-    with pytest.raises(UsageError, match="run.precision fp16 needs a GPU"):
+    with pytest.raises(UsageError, match="fp16 needs a GPU"):
         choose_precision("fp16", CPU)
 
 
