@@ -49,7 +49,7 @@ class Frozen:
 
     Attributes:
         stages: How many of the backbone's stages, from the input.
-        batchnorm: Keep the statistics of all batch normalisations as they are.
+        batchnorm: Keep the statistics of the backbone's batch normalisations as they are.
         whitening: Keep the whitening layer as it is.
     """
 
