@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfcd.errors import EvaluationError
+from cfcd.evaluation.curves import RECALL_LEVELS, interpolated_precision
 from cfcd.evaluation.metrics import ApRule, average_precision, average_precision_at_r, rankings
 from cfcd.evaluation.report import (
     LEAVE_ONE_OUT,
@@ -84,6 +85,7 @@ def evaluate_descriptors(
 
     results: list[QueryResult] = []
     at_r: list[float] = []
+    curve = np.zeros(RECALL_LEVELS)
     numbers = np.array([q for q, _ in counted])
     ranked = rankings(rows[numbers], rows[gallery_rows], place[numbers])
     for (q, positives), ranking in zip(counted, ranked, strict=True):
@@ -103,6 +105,7 @@ def evaluate_descriptors(
                 ),
             )
         )
+        curve += interpolated_precision(ranks, len(positives))
         at_r.append(100 * average_precision_at_r(ranks, len(positives)))
         if progress is not None and (len(results) % 64 == 0 or len(results) == len(counted)):
             progress(len(results), len(counted))
@@ -117,6 +120,7 @@ def evaluate_descriptors(
         per_class=_per_class(results),
         per_query=tuple(results),
         ap_rule=rule,
+        precision_at=tuple((100 * curve / len(results)).tolist()),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cfcd.errors import EvaluationError
+from cfcd.evaluation.curves import RECALL_LEVELS
 from cfcd.evaluation.metrics import ApRule
 
 LEAVE_ONE_OUT = "leave-one-out"
@@ -62,6 +63,8 @@ class FolderReport:
         per_class: One result per label, in alphabetical order.
         per_query: One result per counted query, in query order.
         ap_rule: How average precision was summed, see `average_precision`.
+        precision_at: Mean interpolated precision at 0, 1, ... 100 percent recall, see
+            `interpolated_precision`; empty if it was not computed.
 
     Raises:
         EvaluationError: The parts contradict each other.
@@ -77,11 +80,12 @@ class FolderReport:
     per_class: tuple[ClassResult, ...]
     per_query: tuple[QueryResult, ...]
     ap_rule: ApRule = "standard"
+    precision_at: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a report whose parts contradict each other."""
         recalls = [self.recall_at[k] for k in sorted(self.recall_at)]
-        percents = [self.mAP, self.mAP_at_R, *recalls, *(q.ap for q in self.per_query)]
+        percents = [self.mAP, self.mAP_at_R, *recalls, *self.precision_at, *(q.ap for q in self.per_query)]
         aps = [q.ap for q in self.per_query]
         checks = {
             "the protocol is known": self.protocol in {LEAVE_ONE_OUT, QUERY_GALLERY},
@@ -89,6 +93,7 @@ class FolderReport:
             "no count is negative": self.skipped_queries >= 0,
             "every measure lies from 0 to 100": all(0 <= p <= 100 + 1e-9 for p in percents),
             "recall is given at 1, 5 and 10": set(RECALLS) <= set(self.recall_at),
+            "the precision-recall curve is whole": len(self.precision_at) in {0, RECALL_LEVELS},
             "recall grows with k": recalls == sorted(recalls),
             "there is one result per query": len(aps) == self.queries,
             "the classes hold all queries": sum(c.queries for c in self.per_class) == self.queries,
