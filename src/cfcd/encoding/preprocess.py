@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from cfcd.errors import UsageError
+from cfcd.model.config import FIVE_SCALES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,13 +22,14 @@ _FILTERS = {
     "hamming": Image.Resampling.HAMMING,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_ROWS = 32  # resized at a time: their floats stay in the cache, which halves the time
 
 
-# The paper's five sizes, and the three that give most of their gain (METHOD section 6).
+# The paper's five, and the three that give most of their gain (METHOD section 6).
 SCALE_SETS = {
     "1": (1.0,),
     "3": (0.7071, 1.0, 1.4142),
-    "5": (0.3535, 0.5, 0.7071, 1.0, 1.4142),
+    "5": FIVE_SCALES,
 }
 
 
@@ -94,6 +96,33 @@ def to_pixels(picture: Image.Image, preprocessing: Preprocessing, scale: float) 
         (H, W, 3) uint8 RGB.
     """
     target = target_size(*picture.size, preprocessing, scale)
-    if target != picture.size:
-        picture = picture.resize(target, _FILTERS[preprocessing.resize])
-    return np.asarray(picture)
+    if target == picture.size:
+        return np.asarray(picture)
+    if preprocessing.resize == "bilinear_plain":
+        return _plain_bilinear(np.asarray(picture), *target)
+    return np.asarray(picture.resize(target, _FILTERS[preprocessing.resize]))
+
+
+def _plain_bilinear(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) by bilinear interpolation between the nearest pixels, without antialiasing.
+
+    As OpenCV's INTER_LINEAR on floats, then rounded: Pillow's filters all average when they shrink.
+    """
+    above, below, down = _neighbours(pixels.shape[0], height)
+    left, right, across = _neighbours(pixels.shape[1], width)
+    out = np.empty((height, width, 3), np.uint8)
+    for start in range(0, height, _ROWS):
+        part = slice(start, start + _ROWS)
+        rows = pixels[above[part]].astype(np.float32)
+        rows += down[part, None, None] * (pixels[below[part]] - rows)
+        mixed = np.take(rows, left, axis=1)
+        mixed += across[:, None] * (np.take(rows, right, axis=1) - mixed)
+        out[part] = np.rint(mixed, out=mixed)
+    return out
+
+
+def _neighbours(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Find for `new` positions the two of `old` they lie between, and how far along (0..1)."""
+    place = np.maximum((np.arange(new) + 0.5) * (old / new) - 0.5, 0.0)
+    first = place.astype(np.intp)
+    return first, np.minimum(first + 1, old - 1), (place - first).astype(np.float32)

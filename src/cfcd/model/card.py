@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cfcd.model.config import ModelConfig
+from cfcd.model.config import ModelConfig, Preprocessing, preset_of
 
 _TITLES = {
     "efficientnet_lite0": "EfficientNet-Lite0",
@@ -29,11 +29,13 @@ def model_card(config: ModelConfig, cosine: float, sections: str = "", reference
         head = f"a linear layer to {network.whitening.dim} numbers"
         head += " with batch normalisation" if network.whitening.batchnorm else ""
     reference = reference or f"path/to/{config.name}"
-    rows = {
+    preset = preset_of(preprocessing)
+    rows = {"preset": f"`{preset}`, that of the authors' code"} if preset else {}
+    rows |= {
         "channel order": preprocessing.channel_order,
         "mean, 0..255": ", ".join(f"{value:g}" for value in preprocessing.mean),
         "std, 0..255": ", ".join(f"{value:g}" for value in preprocessing.std),
-        "resize filter": f"{preprocessing.resize} (Pillow, antialiased)",
+        "resize filter": _filter(preprocessing),
         "long side limit": "none" if preprocessing.long_side is None else f"{preprocessing.long_side} px",
         "sides rounded to multiples of": f"{preprocessing.side_multiple} px",
         "scales": ", ".join(f"{value:g}" for value in preprocessing.scales),
@@ -67,6 +69,12 @@ def backbone_title(config: ModelConfig) -> str:
     if network.backbone_config is None:
         return _TITLES[network.backbone]
     return f"{network.backbone_config.get('model_type', 'a backbone')} (transformers)"
+
+
+def _filter(preprocessing: Preprocessing) -> str:
+    if preprocessing.resize == "bilinear_plain":
+        return "bilinear, not antialiased (half-pixel centres, as OpenCV's INTER_LINEAR)"
+    return f"{preprocessing.resize} (Pillow, antialiased)"
 
 
 def _table(left: str, right: str, rows: dict[str, str]) -> str:

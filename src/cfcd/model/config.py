@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
@@ -19,8 +19,13 @@ FORMAT = 1
 MAX_SIDE = 16_384
 
 ChannelOrder = Literal["RGB", "BGR"]
-Resize = Literal["box", "bilinear", "bicubic", "hamming", "lanczos"]
+Resize = Literal["box", "bilinear", "bicubic", "hamming", "lanczos", "bilinear_plain"]
 Backbone = Literal["efficientnet_lite0", "resnet50", "resnet101", "transformers"]
+
+# Of RGB, in 0..1 units.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FIVE_SCALES = (0.3535, 0.5, 0.7071, 1.0, 1.4142)  # the paper's
 
 _MEND = "Mend the value, or make the model again with `cfcd create`."
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -100,7 +105,8 @@ class Preprocessing:
         channel_order: Order of the colours the network expects.
         mean: Per channel, in 0..255 units, in channel order; subtracted.
         std: Per channel, in 0..255 units, in channel order; divides.
-        resize: Pillow filter; all of them are antialiased.
+        resize: Pillow filter, antialiased; or "bilinear_plain", bilinear between the nearest pixels without
+            antialiasing (half-pixel centres, as OpenCV's INTER_LINEAR).
         long_side: Limit in pixels; larger pictures are scaled down, smaller ones left. None: no limit.
         side_multiple: Sides are rounded to the nearest multiple of this, at least one multiple.
         scales: Relative to the size after the long side limit; one descriptor is averaged over all.
@@ -137,6 +143,31 @@ class Preprocessing:
     def from_dict(cls, data: object, where: str = "preprocessing") -> Preprocessing:
         """Read from JSON; raise ModelError on unknown or missing keys."""
         return _parse(cls, data, where)
+
+
+# "official": what the authors' networks were trained and are evaluated with. The colours come in the order
+# BGR, each with its own statistics; pictures keep their size, and every scale is made from the original.
+PRESETS: Mapping[str, Preprocessing] = {
+    "official": Preprocessing(
+        channel_order="BGR",
+        mean=tuple(255 * value for value in reversed(IMAGENET_MEAN)),  # type: ignore[arg-type]
+        std=tuple(255 * value for value in reversed(IMAGENET_STD)),  # type: ignore[arg-type]
+        resize="bilinear_plain",
+        long_side=None,
+        side_multiple=1,
+        scales=FIVE_SCALES,
+    )
+}
+
+
+def preset_of(preprocessing: Preprocessing) -> str | None:
+    """Give the name of the preset that preprocessing follows, its scales apart; None if it follows none."""
+    names = (
+        name
+        for name, preset in PRESETS.items()
+        if replace(preset, scales=preprocessing.scales) == preprocessing
+    )
+    return next(names, None)
 
 
 @dataclass(frozen=True)

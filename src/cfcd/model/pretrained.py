@@ -19,10 +19,9 @@ from cfcd.model.backbones import (
     model_classes,
     parse_config,
 )
+from cfcd.model.config import IMAGENET_MEAN, IMAGENET_STD
 from cfcd.model.extras import need
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 _RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
 
 
