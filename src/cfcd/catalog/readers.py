@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from cfcd.catalog.benchmarks import benchmark_file, benchmark_folder, with_cars_protocol
 from cfcd.catalog.delimited import open_text, read_delimited, read_header
 from cfcd.catalog.folder import read_folder
 from cfcd.catalog.landmarks import is_landmarks, read_landmarks
@@ -27,7 +28,9 @@ def read_catalog(data: str | Path, *, root: Path | None = None) -> Catalog:
     """Read a folder, table or list of images.
 
     A folder stands for its `catalog.csv` (first choice) or `catalog.parquet` when it holds one, otherwise for
-    the pictures in it. A CSV with the columns of Google Landmarks v2 and no column `path` is read as such.
+    the pictures in it. A CSV with the columns of Google Landmarks v2 and no column `path` is read as such,
+    and so are the split files of Stanford Online Products, In-Shop, CUB-200-2011 and Cars-196, or the folder
+    that holds them.
 
     Args:
         data: The folder or file.
@@ -48,16 +51,20 @@ def read_catalog(data: str | Path, *, root: Path | None = None) -> Catalog:
         for name in _TABLES_IN_FOLDER:
             if (source / name).is_file():
                 return read_catalog(source / name, root=root)
+        if read := benchmark_folder(source):
+            return read(source if root is None else base)
         if root is not None:
             raise CatalogError(
                 f"{source} is a folder of pictures, and a root was given too.",
                 "Leave the root out, or name a table.",
             )
-        return read_folder(source)
+        return with_cars_protocol(read_folder(source))
     return _read_file(source, base)
 
 
 def _read_file(source: Path, root: Path) -> Catalog:
+    if read := benchmark_file(source):
+        return read(root)
     suffix = suffix_of(source.name)
     if suffix in (".csv", ".tsv", ".tab"):
         names, delimiter = read_header(source)
