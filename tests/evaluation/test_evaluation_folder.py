@@ -30,6 +30,7 @@ def slow_evaluate(rows, labels, queries, gallery):
                 "query": q,
                 "ap": 100 * sum(p for p, ok in zip(precision, right, strict=True) if ok) / r,
                 "at_r": 100 * sum(p for p, ok in zip(precision[:r], right[:r], strict=True) if ok) / r,
+                "r_precision": 100 * sum(right[:r]) / r,
                 "first": right.index(True) + 1,
                 "top": [(g, labels[g] == labels[q]) for g in order[:10]],
             }
@@ -57,7 +58,7 @@ def test_report_equals_the_slow_reference(problem):
         with pytest.raises(EvaluationError):
             evaluate_descriptors(rows, labels, ids, queries=queries, gallery=gallery)
         return
-    report = evaluate_descriptors(rows, labels, ids, queries=queries, gallery=gallery)
+    report = evaluate_descriptors(rows, labels, ids, queries=queries, gallery=gallery, recalls=(1000, 2))
     assert [q.id for q in report.per_query] == [ids[e["query"]] for e in expected]
     assert [q.ap for q in report.per_query] == pytest.approx([e["ap"] for e in expected])
     assert [q.rank_of_first for q in report.per_query] == [e["first"] for e in expected]
@@ -65,7 +66,9 @@ def test_report_equals_the_slow_reference(problem):
         assert [(i, ok) for i, _, ok in result.top] == [(ids[g], ok) for g, ok in e["top"]]
     assert report.mAP == pytest.approx(np.mean([e["ap"] for e in expected]))
     assert report.mAP_at_R == pytest.approx(np.mean([e["at_r"] for e in expected]))
-    for k in (1, 5, 10):
+    assert report.r_precision == pytest.approx(np.mean([e["r_precision"] for e in expected]))
+    assert set(report.recall_at) == {1, 2, 5, 10, 1000}
+    for k in report.recall_at:
         assert report.recall_at[k] == pytest.approx(100 * np.mean([e["first"] <= k for e in expected]))
     assert report.skipped_queries == len(asked) - len(expected)
     assert report.gallery == len(offered)
@@ -90,6 +93,12 @@ def test_protocol_names_what_ran():
     assert evaluate(rows, labels).protocol == "leave-one-out"
     assert evaluate(rows, labels, queries=[0, 1], gallery=[2, 3, 4, 5]).protocol == "query/gallery"
     assert evaluate(rows, labels, queries=[0, 1]).gallery == 6
+    assert evaluate(rows, labels, queries=[0, 1, 4], gallery=[4, 1, 0]).protocol == "leave-one-out"
+
+
+def test_recall_at_nothing_is_refused():
+    with pytest.raises(EvaluationError, match="R@0 is not defined"):
+        evaluate(random_rows(4), list("aabb"), recalls=(0, 1))
 
 
 def test_perfect_descriptors_score_100():

@@ -21,6 +21,7 @@ def make_report() -> FolderReport:
         skipped_queries=1,
         mAP=50.0,
         mAP_at_R=40.123456789,
+        r_precision=45.0,
         recall_at={1: 66.6666666, 5: 100.0, 10: 100.0},
         per_class=(ClassResult("bridge", 1, 90.0, 100.0), ClassResult("tower", 2, 30.0, 50.0)),
         per_query=(query("b1", "bridge", 90.0), query("t1", "tower", 30.0), query("t2", "tower", 30.0)),
@@ -32,6 +33,7 @@ def test_json_holds_the_agreed_keys():
     assert value == {
         "mAP": 50.0,
         "mAP@R": 40.1235,
+        "R-precision": 45.0,
         "R@1": 66.6667,
         "R@5": 100.0,
         "R@10": 100.0,
@@ -50,7 +52,7 @@ def test_json_holds_the_agreed_keys():
 
 def test_summary_is_aligned_and_worst_first():
     assert make_report().summary() == (
-        "mAP 50.0   mAP@R 40.1   R@1 66.7   R@5 100.0   R@10 100.0   (percent)\n"
+        "mAP 50.0   mAP@R 40.1   R-precision 45.0   R@1 66.7   R@5 100.0   R@10 100.0   (percent)\n"
         "leave-one-out: 3 queries against 1,200 images; 1 query without label or right image left out\n"
         "\n"
         "class (worst first)  queries    mAP    R@1\n"
@@ -88,6 +90,8 @@ def test_worst_queries_come_worst_first_and_ties_in_order():
         {"mAP": 51.0},
         {"mAP_at_R": 101.0},
         {"mAP_at_R": float("nan")},
+        {"r_precision": 40.0},
+        {"r_precision": 101.0},
         {"recall_at": {1: 90.0, 5: 80.0, 10: 100.0}},
         {"recall_at": {1: 90.0, 5: 95.0}},
         {"per_class": ()},

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cfcd.errors import EvaluationError
-from cfcd.evaluation.metrics import average_precision, average_precision_at_r, rankings, sort_keys
+from cfcd.evaluation.metrics import (
+    average_precision,
+    average_precision_at_r,
+    positions_of,
+    r_precision,
+    rankings,
+    scores_of,
+    sort_keys,
+)
 
 relevance = st.lists(st.booleans(), min_size=1, max_size=40).filter(any)
 
@@ -42,11 +50,21 @@ def test_average_precision_at_r_is_the_walk_down_the_first_r_places(right):
     )
 
 
+@given(relevance)
+def test_r_precision_is_the_share_of_right_ones_in_the_first_r_places(right):
+    r = sum(right)
+    value = r_precision(np.flatnonzero(right), r)
+    assert value == pytest.approx(sum(right[:r]) / r, abs=1e-12)
+    assert value >= average_precision_at_r(np.flatnonzero(right), r) - 1e-12
+
+
 def test_values_worked_by_hand():
     ranks = np.array([0, 2])
     assert average_precision(ranks, 2) == pytest.approx((1 + 2 / 3) / 2)
     assert average_precision(ranks, 2, "trapezoid") == pytest.approx((1 + (1 / 2 + 2 / 3) / 2) / 2)
     assert average_precision_at_r(ranks, 2) == pytest.approx(1 / 2)
+    assert r_precision(ranks, 2) == pytest.approx(1 / 2)
+    assert r_precision(ranks, 3) == pytest.approx(2 / 3)
     assert average_precision(ranks, 4) == pytest.approx((1 + 2 / 3) / 4)
     assert average_precision(np.arange(5), 5) == 1
     assert average_precision(np.array([], dtype=int), 3) == 0
@@ -67,6 +85,8 @@ def test_impossible_ranks_are_refused(ranks, n, says):
         average_precision(np.array(ranks, dtype=int), n)
     with pytest.raises(EvaluationError, match=says):
         average_precision_at_r(np.array(ranks, dtype=int), n)
+    with pytest.raises(EvaluationError, match=says):
+        r_precision(np.array(ranks, dtype=int), n)
 
 
 def test_unknown_rule_is_refused():
@@ -86,7 +106,12 @@ def test_unknown_rule_is_refused():
 )
 def test_key_order_is_the_stable_descending_order(scores):
     expected = np.argsort(-scores, axis=1, kind="stable")
-    assert np.array_equal(np.argsort(sort_keys(scores), axis=1), expected)
+    keys = sort_keys(scores)
+    assert np.array_equal(np.argsort(keys, axis=1), expected)
+    assert np.array_equal(scores_of(keys), scores)
+    assert np.array_equal(positions_of(keys), np.broadcast_to(np.arange(scores.shape[1]), scores.shape))
+    far = np.full(scores.shape, 2**32 - 1)
+    assert np.array_equal(positions_of(sort_keys(scores, far)), far)
 
 
 @given(

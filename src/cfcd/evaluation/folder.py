@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from cfcd.errors import EvaluationError
 from cfcd.evaluation.curves import RECALL_LEVELS, interpolated_precision
-from cfcd.evaluation.metrics import ApRule, average_precision, average_precision_at_r, rankings
+from cfcd.evaluation.metrics import (
+    ApRule,
+    average_precision,
+    average_precision_at_r,
+    r_precision,
+    rankings,
+)
 from cfcd.evaluation.report import (
     LEAVE_ONE_OUT,
     QUERY_GALLERY,
@@ -35,13 +41,15 @@ def evaluate_descriptors(
     gallery: Sequence[int] | None = None,
     top: int = 10,
     rule: ApRule = "standard",
+    recalls: Sequence[int] = RECALLS,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderReport:
     """Measure how well labelled descriptors find their own kind.
 
     A gallery item is right when it bears the query's label. Each query ranks the gallery by descending
     inner product, ties by gallery order, and is left out of its own ranking. Without `queries` and
-    `gallery` this is leave-one-out over all rows; with only one of them given, the other is all rows.
+    `gallery` this is leave-one-out over all rows; with only one of them given, the other is all rows; with
+    both naming the same rows it is leave-one-out over those.
     Queries without a label or without a right item are counted and left out of the means; gallery items
     without a label are distractors. Rows must be unit vectors: others are refused, not normalised, because
     a vector of another length did not come out of an encoder.
@@ -54,16 +62,21 @@ def evaluate_descriptors(
         gallery: Row numbers of the gallery, in the order that breaks ties.
         top: Hits kept per query.
         rule: How average precision is summed, see `average_precision`.
+        recalls: Give R@k for these k, and for 1, 5 and 10 in any case.
         progress: Called with (queries done, queries in all).
 
     Returns:
         The report, all measures in percent.
 
     Raises:
-        EvaluationError: The lengths differ, a row is not a finite unit vector, a set is empty or names a row
-            twice or a row that is not there, nothing is labelled, or no query has a right item.
+        EvaluationError: The lengths differ, a k is below 1, a row is not a finite unit vector, a set is empty
+            or names a row twice or a row that is not there, nothing is labelled, or no query has a right
+            item.
     """
     rows = _checked_rows(descriptors, labels, ids)
+    depths = sorted({*RECALLS, *recalls})
+    if depths[0] < 1:
+        raise EvaluationError(f"R@{depths[0]} is not defined.", "Ask for recall at 1 or more.")
     query_rows = _checked_numbers(queries, len(rows), "query set")
     gallery_rows = _checked_numbers(gallery, len(rows), "gallery")
     members: dict[str, NDArray[np.int64]] = _positions_by_label([labels[g] for g in gallery_rows])
@@ -85,6 +98,7 @@ def evaluate_descriptors(
 
     results: list[QueryResult] = []
     at_r: list[float] = []
+    r_precisions: list[float] = []
     curve = np.zeros(RECALL_LEVELS)
     numbers = np.array([q for q, _ in counted])
     ranked = rankings(rows[numbers], rows[gallery_rows], place[numbers])
@@ -107,16 +121,18 @@ def evaluate_descriptors(
         )
         curve += interpolated_precision(ranks, len(positives))
         at_r.append(100 * average_precision_at_r(ranks, len(positives)))
+        r_precisions.append(100 * r_precision(ranks, len(positives)))
         if progress is not None and (len(results) % 64 == 0 or len(results) == len(counted)):
             progress(len(results), len(counted))
     return FolderReport(
-        protocol=LEAVE_ONE_OUT if queries is None and gallery is None else QUERY_GALLERY,
+        protocol=LEAVE_ONE_OUT if set(query_rows) == set(gallery_rows) else QUERY_GALLERY,
         queries=len(results),
         gallery=len(gallery_rows),
         skipped_queries=len(query_rows) - len(results),
         mAP=_mean(r.ap for r in results),
         mAP_at_R=_mean(at_r),
-        recall_at={k: _recall(results, k) for k in RECALLS},
+        r_precision=_mean(r_precisions),
+        recall_at={k: _recall(results, k) for k in depths},
         per_class=_per_class(results),
         per_query=tuple(results),
         ap_rule=rule,
@@ -143,6 +159,16 @@ def _checked_rows(
             f"None of the {len(labels)} images has a label, so no hit can be called right or wrong.",
             "Put the photos into one folder per object, or give the catalog a label column.",
         )
+    check_unit_rows(rows, ids)
+    return rows
+
+
+def check_unit_rows(rows: NDArray[np.floating], ids: Sequence[str]) -> None:
+    """Refuse (N, D) rows that are not finite unit vectors, naming the first by its id.
+
+    Raises:
+        EvaluationError: There is such a row.
+    """
     # A NaN or an infinity anywhere in a row makes its norm NaN or infinite.
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     broken = np.flatnonzero(~np.isfinite(norms))
@@ -157,7 +183,6 @@ def _checked_rows(
             f"The descriptor of {ids[off[0]]!r} has length {norms[off[0]]:.4g}, not 1 ({len(off)} such).",
             "Pass descriptors as an encoder makes them, or divide each row by its length.",
         )
-    return rows
 
 
 def _checked_numbers(numbers: Sequence[int] | None, n_rows: int, name: str) -> NDArray[np.int64]:

@@ -68,6 +68,25 @@ def average_precision_at_r(ranks: NDArray[np.integer], n_positives: int) -> floa
     return float(((np.arange(len(within)) + 1) / (within + 1)).sum() / n_positives)
 
 
+def r_precision(ranks: NDArray[np.integer], n_positives: int) -> float:
+    """Compute the share of the first R places that are right, R being the number of positives.
+
+    Source: Musgrave et al., "A Metric Learning Reality Check" (2020).
+
+    Args:
+        ranks: (P,) 0-based ranks of the retrieved positives, increasing.
+        n_positives: R, at least P and at least 1.
+
+    Returns:
+        A fraction from 0 to 1, never below `average_precision_at_r`.
+
+    Raises:
+        EvaluationError: As `average_precision`.
+    """
+    found = _checked(ranks, n_positives)
+    return float((found < n_positives).sum() / n_positives)
+
+
 def _checked(ranks: NDArray[np.integer], n_positives: int) -> NDArray[np.int64]:
     found = np.asarray(ranks, dtype=np.int64)
     if found.ndim != 1 or (len(found) and (found[0] < 0 or np.any(np.diff(found) <= 0))):
@@ -104,20 +123,38 @@ class Ranking:
 
     def top(self, k: int) -> NDArray[np.int64]:
         """Return the gallery positions of the best k items, best first; fewer in a smaller gallery."""
-        return (self.ordered[: min(k, self.size)] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        return positions_of(self.ordered[: min(k, self.size)])
 
 
-def sort_keys(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Turn (Q, N) finite scores into keys whose increasing order is descending score, then position.
+def sort_keys(
+    scores: NDArray[np.float32], positions: NDArray[np.integer] | None = None
+) -> NDArray[np.uint64]:
+    """Turn finite scores into keys whose increasing order is descending score, then position.
 
     The bits of a float32 read as an integer order like the number once negative ones are flipped; the
     position in the lower half makes every key unique, so an unstable (fast) sort gives the stable order.
+
+    Args:
+        scores: (Q, N) scores, or of any shape where `positions` are given.
+        positions: Gallery positions below 2**32, in the shape of the scores; by default the column numbers.
     """
     bits = (scores + np.float32(0)).view(np.uint32)  # adding 0 turns -0.0 into 0.0, which must tie with it
     ascending = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
     keys = (~ascending).astype(np.uint64) << np.uint64(32)
-    keys |= np.arange(scores.shape[1], dtype=np.uint64)
+    keys |= (np.arange(scores.shape[1]) if positions is None else positions).astype(np.uint64)
     return keys
+
+
+def positions_of(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Read the gallery positions back from keys."""
+    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def scores_of(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """Read the scores back from keys; a score of -0.0 comes back as 0.0."""
+    ascending = ~(keys >> np.uint64(32)).astype(np.uint32)
+    bits = np.where(ascending >> 31, ascending & np.uint32(0x7FFFFFFF), ~ascending)
+    return bits.astype(np.uint32).view(np.float32)
 
 
 def rankings(

@@ -59,6 +59,8 @@ class FolderReport:
         skipped_queries: Queries without label or positive, left out of every mean.
         mAP: Mean average precision.
         mAP_at_R: Mean MAP@R of Musgrave et al. (2020).
+        r_precision: Mean R-precision: the share of right images among the first R, R being all right ones.
+            NMI is left out on purpose: it measures one run of a clustering as much as the descriptors.
         recall_at: k -> share of the queries with a right image among the top k.
         per_class: One result per label, in alphabetical order.
         per_query: One result per counted query, in query order.
@@ -76,6 +78,7 @@ class FolderReport:
     skipped_queries: int
     mAP: float  # noqa: N815
     mAP_at_R: float  # noqa: N815
+    r_precision: float
     recall_at: Mapping[int, float]
     per_class: tuple[ClassResult, ...]
     per_query: tuple[QueryResult, ...]
@@ -85,7 +88,14 @@ class FolderReport:
     def __post_init__(self) -> None:
         """Refuse a report whose parts contradict each other."""
         recalls = [self.recall_at[k] for k in sorted(self.recall_at)]
-        percents = [self.mAP, self.mAP_at_R, *recalls, *self.precision_at, *(q.ap for q in self.per_query)]
+        percents = [
+            self.mAP,
+            self.mAP_at_R,
+            self.r_precision,
+            *recalls,
+            *self.precision_at,
+            *(q.ap for q in self.per_query),
+        ]
         aps = [q.ap for q in self.per_query]
         checks = {
             "the protocol is known": self.protocol in {LEAVE_ONE_OUT, QUERY_GALLERY},
@@ -95,6 +105,7 @@ class FolderReport:
             "recall is given at 1, 5 and 10": set(RECALLS) <= set(self.recall_at),
             "the precision-recall curve is whole": len(self.precision_at) in {0, RECALL_LEVELS},
             "recall grows with k": recalls == sorted(recalls),
+            "mAP@R is at most R-precision": self.mAP_at_R <= self.r_precision + 1e-9,
             "there is one result per query": len(aps) == self.queries,
             "the classes hold all queries": sum(c.queries for c in self.per_class) == self.queries,
             "mAP is the mean over the queries": math.isclose(
@@ -113,6 +124,7 @@ class FolderReport:
         return {
             "mAP": round(self.mAP, 4),
             "mAP@R": round(self.mAP_at_R, 4),
+            "R-precision": round(self.r_precision, 4),
             **{f"R@{k}": round(v, 4) for k, v in sorted(self.recall_at.items())},
             "protocol": self.protocol,
             "ap_rule": self.ap_rule,
@@ -141,7 +153,7 @@ class FolderReport:
         Args:
             max_classes: Classes shown at most; how many are hidden is said.
         """
-        figures = {"mAP": self.mAP, "mAP@R": self.mAP_at_R}
+        figures = {"mAP": self.mAP, "mAP@R": self.mAP_at_R, "R-precision": self.r_precision}
         figures |= {f"R@{k}": v for k, v in sorted(self.recall_at.items())}
         lines = [
             "   ".join(f"{name} {value:.1f}" for name, value in figures.items()) + "   (percent)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfcd.catalog import Catalog, Item, read_catalog
+from cfcd.catalog.benchmarks import USUAL_RECALLS
 from cfcd.encoding.bulk import encode_catalog, encode_items
 from cfcd.encoding.encoder import Encoder, load_model
 from cfcd.encoding.shards import Encoded, is_encoded, read_encoded
 from cfcd.errors import EvaluationError, PictureError, UsageError
 from cfcd.evaluation.folder import evaluate_descriptors
-from cfcd.evaluation.report import FolderReport
+from cfcd.evaluation.report import RECALLS, FolderReport
 from cfcd.gallery import Gallery
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def evaluate(
     *,
     root: Path | None = None,
     out: str | Path | None = None,
+    recalls: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure how well descriptors find pictures with the same label.
@@ -58,6 +60,8 @@ def evaluate(
             carry descriptors already.
         root: Folder that relative paths in a table start from, instead of the table's own.
         out: Folder that keeps the descriptors, so that an interrupted evaluation goes on.
+        recalls: Give R@k for these k beside 1, 5 and 10; by default the ones usual for the benchmark that
+            `data` is the files of, see `cfcd.catalog.benchmarks`.
         progress: Called with (done, total) pictures to encode.
 
     Raises:
@@ -71,18 +75,17 @@ def evaluate(
         encoder = model if isinstance(model, Encoder) else load_model(model or "imagenet-lite0")
         chosen = _select(data)
         catalog, descriptors, skipped = _encode(chosen, encoder, out, progress)
-        return Evaluation(_report(catalog, descriptors), catalog, encoder.model.label, skipped)
+        return Evaluation(_report(catalog, descriptors, recalls), catalog, encoder.model.label, skipped)
     if model is not None:
         raise UsageError(
             "The data hold descriptors already, so --model, --size and --scales have no effect.",
             "Leave them out, or give the pictures.",
         )
     if isinstance(data, Encoded):
-        return Evaluation(
-            _report(data.catalog, data.descriptors), data.catalog, str(data.settings["model"]), ()
-        )
+        report = _report(data.catalog, data.descriptors, recalls)
+        return Evaluation(report, data.catalog, str(data.settings["model"]), ())
     catalog, descriptors = data.contents()
-    return Evaluation(_report(catalog, descriptors), catalog, data.model_label, ())
+    return Evaluation(_report(catalog, descriptors, recalls), catalog, data.model_label, ())
 
 
 def holds_descriptors(path: Path) -> bool:
@@ -156,8 +159,17 @@ def _nothing_readable(catalog: Catalog) -> EvaluationError:
     )
 
 
-def _report(catalog: Catalog, descriptors: NDArray[np.float32]) -> FolderReport:
+def _report(
+    catalog: Catalog, descriptors: NDArray[np.float32], recalls: Sequence[int] | None
+) -> FolderReport:
     sides = catalog.query_gallery()
     queries, gallery = sides or (None, None)
     labels = catalog.labels or [None] * len(catalog)
-    return evaluate_descriptors(descriptors, labels, catalog.ids, queries=queries, gallery=gallery)
+    return evaluate_descriptors(
+        descriptors,
+        labels,
+        catalog.ids,
+        queries=queries,
+        gallery=gallery,
+        recalls=USUAL_RECALLS.get(catalog.kind, RECALLS) if recalls is None else recalls,
+    )
