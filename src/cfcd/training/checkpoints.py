@@ -73,7 +73,9 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         # Onto the CPU: the optimiser and the network move their parts themselves.
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch raise many kinds for damaged files
-        raise TrainingError(f"{path} is not a checkpoint that can be read: {error}.", mend) from error
+        # torch's own words run over pages, and tell how to run the code in a file after all.
+        reason = getattr(error, "strerror", None) or "damaged, or more than tensors and plain values"
+        raise TrainingError(f"{path} is not a checkpoint that can be read: {reason}.", mend) from error
     wanted = {"format", *(item.name for item in fields(Checkpoint))}
     if not isinstance(values, dict) or set(values) != wanted or values.pop("format") != FORMAT:
         raise TrainingError(f"{path} was written by another version of cfcd.", mend)
