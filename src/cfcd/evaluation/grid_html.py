@@ -30,6 +30,7 @@ _MARKS = {RIGHT: _TICK, WRONG: _CROSS}
 _SAID = {QUERY: "query", RIGHT: "right", WRONG: "wrong", UNKNOWN: "no label to judge by"}
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the page may fetch nothing
 _BADGE = '<svg class="badge" viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="11"/>{}</svg>'
+GRID_CSS = "grid.css"
 _JPEG_QUALITY = 85
 _PIXELS_PER_POINT = 1.5  # between ordinary and high-density screens
 
@@ -48,10 +49,47 @@ def write_grid_html(
         subtitle: A line below it.
         thumb: Largest side of a thumbnail on the page, in CSS pixels.
     """
-    page = _Page(thumb)
-    body = "\n".join(page.row(i, row) for i, row in enumerate(rows, start=1))
+    body = f"""<header>
+<h1>{escape(title)}</h1>
+{f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""}
+{legend_html(rows)}
+</header>
+<main>
+{rows_html(rows, thumb) or "<p>No queries to show.</p>"}
+</main>"""
+    write_html(path, title, (GRID_CSS,), body, thumb)
+
+
+def legend_html(rows: Sequence[GridRow]) -> str:
+    """Explain the frames that occur in rows."""
     legend = "".join(_legend(kind) for kind in kinds_in(rows)) if rows else ""
-    css = files("cfcd.evaluation").joinpath("grid.css").read_text(encoding="utf-8")
+    return f'<ul class="legend" aria-label="Legend">{legend}</ul>'
+
+
+def rows_html(rows: Sequence[GridRow], thumb: int = 200, prefix: str = "q") -> str:
+    """Turn rows into HTML for a page with the style sheet `GRID_CSS`.
+
+    Args:
+        rows: One row per query.
+        thumb: Largest side of a thumbnail on the page, in CSS pixels.
+        prefix: Start of the headings' ids, another one for each grid of a page.
+    """
+    page = _Page(thumb, prefix)
+    return "\n".join(page.row(i, row) for i, row in enumerate(rows, start=1))
+
+
+def write_html(path: Path, title: str, style_sheets: Sequence[str], body: str, thumb: int = 200) -> None:
+    """Write a page that needs nothing else; it appears whole or not at all.
+
+    Args:
+        path: The file to write; missing folders are made.
+        title: Name of the page, any text.
+        style_sheets: Files of this package, in order.
+        body: HTML whose texts are escaped already.
+        thumb: Largest side of a thumbnail, in CSS pixels.
+    """
+    here = files("cfcd.evaluation")
+    css = "".join(here.joinpath(name).read_text(encoding="utf-8") for name in style_sheets)
     document = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -65,14 +103,7 @@ def write_grid_html(
 {css}</style>
 </head>
 <body>
-<header>
-<h1>{escape(title)}</h1>
-{f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""}
-<ul class="legend" aria-label="Legend">{legend}</ul>
-</header>
-<main>
-{body or "<p>No queries to show.</p>"}
-</main>
+{body}
 </body>
 </html>
 """
@@ -85,8 +116,8 @@ def write_grid_html(
 class _Page:
     """Turn rows into HTML, making each thumbnail once even if its picture occurs in many rows."""
 
-    def __init__(self, thumb: int) -> None:
-        self.thumb = thumb
+    def __init__(self, thumb: int, prefix: str) -> None:
+        self.thumb, self.prefix = thumb, prefix
         self._made: dict[object, bytes | str] = {}  # JPEG bytes, or why there is no picture
 
     def row(self, number: int, row: GridRow) -> str:
@@ -96,8 +127,8 @@ class _Page:
             f"<li>{self.figure(hit, kind_of(hit), f'Hit {rank}')}</li>"
             for rank, hit in enumerate(row.hits, start=1)
         )
-        return f"""<section class="row" aria-labelledby="q{number}">
-<header><h2 id="q{number}">{escape(row.query.caption)}</h2>{note}{tally}</header>
+        return f"""<section class="row" aria-labelledby="{self.prefix}{number}">
+<header><h2 id="{self.prefix}{number}">{escape(row.query.caption)}</h2>{note}{tally}</header>
 {self.figure(row.query, QUERY, "Query")}
 {f'<ol class="hits">{hits}</ol>' if hits else '<p class="tally">no hits</p>'}
 </section>"""

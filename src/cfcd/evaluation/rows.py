@@ -8,11 +8,14 @@ from pathlib import Path
 from cfcd.catalog import Box, Item
 from cfcd.errors import UsageError
 from cfcd.evaluation.cells import GridCell, GridRow
+from cfcd.evaluation.evaluation_document import evaluation_document
 from cfcd.evaluation.grid_html import write_grid_html
 from cfcd.evaluation.grid_png import write_grid_png
+from cfcd.evaluation.markdown import write_markdown
+from cfcd.evaluation.page import write_page
 from cfcd.evaluation.report import QueryResult
 from cfcd.evaluation.run import Evaluation
-from cfcd.files import write_json
+from cfcd.evaluation.saved import REPORT_FILE, report_json, write_report_json
 from cfcd.gallery import Hit
 
 
@@ -64,16 +67,29 @@ def write_grid(rows: Sequence[GridRow], path: Path, *, title: str, subtitle: str
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, worst: int) -> list[Path]:
-    """Write report.json and the worst queries as worst.html and worst.png; give the files."""
+    """Write an evaluation as report.json, report.md and report.html, and its worst queries as pictures.
+
+    Args:
+        evaluation: What was found.
+        out: Folder for the files, made if need be.
+        worst: Queries shown with their hits, in the page as well as in worst.html and worst.png.
+
+    Returns:
+        The files written.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "report.json", evaluation.to_json())
     rows = rows_of_queries(evaluation, evaluation.report.worst(worst))
+    saved = report_json(evaluation)
+    document = evaluation_document(evaluation, rows, saved["intervals"])
+    files = [out / name for name in (REPORT_FILE, "report.md", "report.html", "worst.html", "worst.png")]
+    write_report_json(files[0], saved)
+    write_markdown(document, files[1])
+    write_page(document, files[2])
     title = f"The {len(rows)} worst of {evaluation.report.queries} queries"
     subtitle = f"{evaluation.model}: mAP {evaluation.report.mAP:.1f}"
-    files = [out / "worst.html", out / "worst.png"]
-    for file in files:
+    for file in files[3:]:
         write_grid(rows, file, title=title, subtitle=subtitle)
-    return [out / "report.json", *files]
+    return files
 
 
 def _caption(item: Item) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +27,26 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report with what it was made from: the rows that count, the model, what was skipped."""
+    """A report with what it was made from: the rows that count, the model, what was skipped.
+
+    `settings` say how the pictures were encoded: long_side (pixels or None), scales, dim.
+    """
 
     report: FolderReport
     catalog: Catalog
     model: str
     skipped: tuple[tuple[Item, str], ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Give the report, the model and the skipped pictures as plain data."""
         skipped = [{"id": item.id, "path": str(item.path), "reason": reason} for item, reason in self.skipped]
-        return {**self.report.to_json(), "model": self.model, "skipped": skipped}
+        return {
+            **self.report.to_json(),
+            "model": self.model,
+            "settings": dict(self.settings),
+            "skipped": skipped,
+        }
 
 
 def evaluate(
@@ -75,7 +84,10 @@ def evaluate(
         encoder = model if isinstance(model, Encoder) else load_model(model or "imagenet-lite0")
         chosen = _select(data)
         catalog, descriptors, skipped = _encode(chosen, encoder, out, progress)
-        return Evaluation(_report(catalog, descriptors, recalls), catalog, encoder.model.label, skipped)
+        report = _report(catalog, descriptors, recalls)
+        made = encoder.model.config.preprocessing
+        settings = _settings(made.long_side, made.scales, encoder.dim)
+        return Evaluation(report, catalog, encoder.model.label, skipped, settings)
     if model is not None:
         raise UsageError(
             "The data hold descriptors already, so --model, --size and --scales have no effect.",
@@ -83,9 +95,13 @@ def evaluate(
         )
     if isinstance(data, Encoded):
         report = _report(data.catalog, data.descriptors, recalls)
-        return Evaluation(report, data.catalog, str(data.settings["model"]), ())
+        stored = data.settings["preprocessing"]
+        settings = _settings(stored["long_side"], stored["scales"], data.descriptors.shape[1])
+        return Evaluation(report, data.catalog, str(data.settings["model"]), (), settings)
     catalog, descriptors = data.contents()
-    return Evaluation(_report(catalog, descriptors, recalls), catalog, data.model_label, ())
+    report = _report(catalog, descriptors, recalls)
+    settings = _settings(data.long_side, data.scales, data.dim)
+    return Evaluation(report, catalog, data.model_label, (), settings)
 
 
 def holds_descriptors(path: Path) -> bool:
@@ -110,6 +126,10 @@ def _open(path: Path, root: Path | None) -> Catalog | Encoded | Gallery:
     if is_encoded(path):
         return read_encoded(path)
     return Gallery(path) if Gallery.exists(path) else read_catalog(path, root=root)
+
+
+def _settings(long_side: int | None, scales: Sequence[float], dim: int) -> dict[str, Any]:
+    return {"long_side": long_side, "scales": list(scales), "dim": dim}
 
 
 def _select(catalog: Catalog) -> Catalog:

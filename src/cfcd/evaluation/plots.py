@@ -1,0 +1,233 @@
+"""Plots as SVG to stand in a page: no script, nothing fetched, colours from the page's style sheet.
+
+Series "a" and "b" are blue and orange (Okabe & Ito's colours, told apart by people with any colour vision).
+What the pointer rests on says its value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+Role = Literal["a", "b"]
+Point = tuple[float, float]
+
+_WIDTH, _HEIGHT = 520.0, 320.0  # pixels of the drawing; a page scales it
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 16.0, 42.0
+_MOST_BARS = 240
+_MARKED_RECALLS = (1, 5, 10)
+_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Hold a line to draw: points in percent or counts, left to right."""
+
+    name: str
+    points: tuple[Point, ...]
+    role: Role = "a"
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Place data within the axes: `x` and `y` turn values into pixels."""
+
+    x: Callable[[float], float]
+    y: Callable[[float], float]
+    right: float
+    bottom: float
+
+    @classmethod
+    def of(
+        cls, x: Point, y: Point = (0, 100), *, log: bool = False, size: Point = (_WIDTH, _HEIGHT)
+    ) -> _Frame:
+        right, bottom = size[0] - _RIGHT, size[1] - _BOTTOM
+        across = math.log if log else float
+        start, stop = across(x[0]), across(x[1])
+        return cls(
+            lambda v: _LEFT + (across(v) - start) / (stop - start) * (right - _LEFT),
+            lambda v: bottom - (v - y[0]) / (y[1] - y[0]) * (bottom - _TOP),
+            right,
+            bottom,
+        )
+
+    def axes(
+        self, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str, *, upright: bool
+    ) -> list[str]:
+        """Draw grid lines, their values and the names of both axes."""
+        parts = []
+        for v in y_ticks:
+            parts.append(_line(_LEFT, self.y(v), self.right, self.y(v), "rule"))
+            parts.append(_text(_LEFT - 7, self.y(v) + 4, f"{v:g}", "end"))
+        for v in x_ticks:
+            if upright:
+                parts.append(_line(self.x(v), _TOP, self.x(v), self.bottom, "rule"))
+            parts.append(_text(self.x(v), self.bottom + 17, f"{v:,g}", "middle"))
+        parts.append(_line(_LEFT, self.bottom, self.right, self.bottom, "axis"))
+        parts.append(_text((_LEFT + self.right) / 2, self.bottom + 35, x_name, "middle", "name"))
+        middle = (_TOP + self.bottom) / 2
+        turned = _text(0, 0, y_name, "middle", "name")
+        parts.append(f'<g transform="translate(12 {_n(middle)}) rotate(-90)">{turned}</g>')
+        return parts
+
+
+def precision_recall_plot(curves: Sequence[Curve]) -> str:
+    """Draw mean interpolated precision over recall, both in percent."""
+    frame = _Frame.of((0, 100))
+    ticks = (0, 20, 40, 60, 80, 100)
+    parts = frame.axes(ticks, ticks, "recall, %", "precision, %", upright=True)
+    for curve in curves:
+        parts.append(_polyline(frame, curve))
+        for recall, precision in curve.points[::10]:
+            parts.append(_dot(frame, recall, precision, curve, f"recall {recall:g} %: {precision:.1f} %"))
+    return _svg("Precision over recall", parts)
+
+
+def recall_plot(curves: Sequence[Curve]) -> str:
+    """Draw the share of queries with a right image among the first k, in percent, over k (logarithmic)."""
+    last = max(2.0, *(curve.points[-1][0] for curve in curves))
+    least = min(y for curve in curves for _, y in curve.points)
+    floor = max(0.0, min(90.0, 10 * math.floor((least - 2) / 10)))
+    frame = _Frame.of((1, last), (floor, 100), log=True)
+    step = 20 if floor <= 40 else 10 if floor <= 70 else 5 if floor < 90 else 2
+    y_ticks = [v for v in range(0, 101, step) if v >= floor]
+    x_ticks = [k for k in _STEPS if k <= last]
+    parts = frame.axes(x_ticks, y_ticks, "first k images", "queries with a right one, %", upright=True)
+    for curve in curves:
+        parts.append(_polyline(frame, curve))
+        for k, share in curve.points:
+            if k in _MARKED_RECALLS:
+                parts.append(_dot(frame, k, share, curve, f"R@{k:g}: {share:.1f} %"))
+    return _svg("Recall at k", parts)
+
+
+def sorted_bars_plot(queries: Sequence[tuple[str, float]]) -> str:
+    """Draw the average precision of every query as a bar, best first; many queries share bars.
+
+    Args:
+        queries: (id, average precision in percent), at least one.
+    """
+    ordered = sorted(queries, key=lambda query: -query[1])
+    n = len(ordered)
+    frame = _Frame.of((0, n))
+    mean = math.fsum(ap for _, ap in ordered) / n
+    parts = frame.axes((), (0, 20, 40, 60, 80, 100), _count(n) + ", best first", "AP, %", upright=False)
+    bars = min(n, _MOST_BARS)
+    gap = min(2.0, 0.2 * (frame.right - _LEFT) / bars)
+    for bar in range(bars):
+        start, stop = bar * n // bars, (bar + 1) * n // bars
+        members = ordered[start:stop]
+        height = math.fsum(ap for _, ap in members) / len(members)
+        said = f"{members[0][0]}: AP {height:.1f} %"
+        if len(members) > 1:
+            said = f"queries {start + 1} to {stop}: AP {members[0][1]:.1f} to {members[-1][1]:.1f} %"
+        left, wide = frame.x(start), frame.x(stop) - frame.x(start)
+        # The invisible bar behind lets the pointer find a query whose average precision is near zero.
+        parts.append(
+            f"<g><title>{safe(said)}</title>{_rect(left, _TOP, wide, frame.bottom - _TOP, 'ghost')}"
+            f"{_rect(left, frame.y(height), wide - gap, frame.bottom - frame.y(height), 'bar')}</g>"
+        )
+    parts.append(_line(_LEFT, frame.y(mean), frame.right, frame.y(mean), "mean"))
+    above = -6 if mean < 90 else 15
+    parts.append(_text(frame.right - 4, frame.y(mean) + above, f"mean {mean:.1f}", "end", "strong"))
+    return _svg("Average precision of every query", parts)
+
+
+def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
+    """Draw the average precision of each query in run A (across) and run B (up); equal queries grow.
+
+    Args:
+        pairs: (id, percent in A, percent in B).
+    """
+    side = 400.0
+    frame = _Frame.of((0, 100), size=(side + _LEFT + _RIGHT - 40, side + _TOP + _BOTTOM - 40))
+    ticks = (0, 20, 40, 60, 80, 100)
+    parts = frame.axes(ticks, ticks, "AP in A, %", "AP in B, %", upright=True)
+    parts.append(_line(frame.x(0), frame.y(0), frame.x(100), frame.y(100), "even"))
+    places: dict[tuple[float, float, str], list[str]] = defaultdict(list)
+    cell = 0.5 if len(pairs) <= 2000 else 2.0  # percent; a page with a dot for each of 100,000 would not open
+    for key, a, b in pairs:
+        winner = "even" if a == b else ("b" if b > a else "a")
+        places[round(a / cell) * cell, round(b / cell) * cell, winner].append(
+            f"{key}: {a:.1f} to {b:.1f}, {b - a:+.1f}"
+        )
+    for (a, b, winner), said in sorted(places.items(), key=lambda place: -len(place[1])):
+        radius = min(16.0, 2.2 + 1.3 * math.sqrt(len(said)))
+        title = said[0] if len(said) == 1 else f"{_count(len(said))} near {a:g} to {b:g}"
+        parts.append(
+            f'<circle class="spot {winner}" cx="{_n(frame.x(a))}" cy="{_n(frame.y(b))}" r="{_n(radius)}">'
+            f"<title>{safe(title)}</title></circle>"
+        )
+    wins, losses = sum(b > a for _, a, b in pairs), sum(b < a for _, a, b in pairs)
+    parts.append(_text(frame.x(2), frame.y(94), f"B better: {wins:,}", "start", "strong b"))
+    parts.append(_text(frame.x(98), frame.y(3), f"A better: {losses:,}", "end", "strong a"))
+    return _svg("Average precision of every query in A and B", parts, frame.right + _RIGHT, frame.bottom + 42)
+
+
+def bar(value: float, *, most: float = 100.0, signed: bool = False) -> str:
+    """Draw a small bar for a cell of a table; a signed one goes left or right from the middle."""
+    share = max(-1.0, min(1.0, value / most)) if most else 0.0
+    start, wide = (50 + 50 * min(0.0, share), 50 * abs(share)) if signed else (0.0, 100 * max(0.0, share))
+    role = "a" if signed and value < 0 else "b" if signed else "bar"
+    middle = '<path class="axis" d="M50 0v10"/>' if signed else ""
+    return (
+        '<svg class="mini" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="track" width="100" height="10"/>{_rect(start, 0, wide, 10, role)}{middle}</svg>'
+    )
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """Draw a mean and its interval on a line from 0 to 100 percent."""
+    return (
+        '<svg class="mini" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="track" y="4" width="100" height="2"/>{_rect(low, 2, max(0.6, high - low), 6, "band")}'
+        f"{_rect(value - 0.6, 0, 1.2, 10, 'bar')}</svg>"
+    )
+
+
+def safe(text: str) -> str:
+    """Escape a text for HTML and SVG, without what no page may hold, such as NUL."""
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def _svg(name: str, parts: Sequence[str], width: float = _WIDTH, height: float = _HEIGHT) -> str:
+    head = f'<svg class="plot" viewBox="0 0 {_n(width)} {_n(height)}" role="img" aria-label="{name}">'
+    return "\n".join((head, *parts, "</svg>"))
+
+
+def _polyline(frame: _Frame, curve: Curve) -> str:
+    points = " ".join(f"{_n(frame.x(x))},{_n(frame.y(y))}" for x, y in curve.points)
+    return f'<polyline class="curve {curve.role}" points="{points}"/>'
+
+
+def _dot(frame: _Frame, x: float, y: float, curve: Curve, said: str) -> str:
+    title = safe(f"{curve.name}, {said}" if curve.name else said)
+    return (
+        f'<circle class="dot {curve.role}" cx="{_n(frame.x(x))}" cy="{_n(frame.y(y))}" r="4">'
+        f"<title>{title}</title></circle>"
+    )
+
+
+def _rect(x: float, y: float, width: float, height: float, role: str) -> str:
+    return f'<rect class="{role}" x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"/>'
+
+
+def _line(x_1: float, y_1: float, x_2: float, y_2: float, role: str) -> str:
+    return f'<line class="{role}" x1="{_n(x_1)}" y1="{_n(y_1)}" x2="{_n(x_2)}" y2="{_n(y_2)}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str, role: str = "tick") -> str:
+    return f'<text class="{role}" x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}">{safe(text)}</text>'
+
+
+def _count(n: int) -> str:
+    return f"{n:,} {'query' if n == 1 else 'queries'}"
+
+
+def _n(value: float) -> str:
+    """Write a length to a hundredth of a pixel."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
