@@ -40,7 +40,6 @@ from cfcd.training.loop import Loop
 from cfcd.training.network import TrainingNet
 from cfcd.training.recipe_file import load_recipe
 from cfcd.training.run import repeatable, silent
-from cfcd.training.signals import StopAsked
 
 Options = dict[str, Any]
 
@@ -136,7 +135,6 @@ class Bench:
                 reading=Reading(),
                 progress=silent,
                 note=lambda _: None,
-                stop=StopAsked(),
             )
             loop.begin()
             if train:

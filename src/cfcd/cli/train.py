@@ -60,7 +60,7 @@ def train(
     """
     from cfcd.cli.options import make_reading
     from cfcd.cli.output import emit, note, note_skipped, progress
-    from cfcd.errors import UsageError
+    from cfcd.errors import Interrupted, UsageError
     from cfcd.training.recipe_file import load_recipe
 
     if show_recipe:
@@ -78,18 +78,24 @@ def train(
         need(package, "Training")
     from cfcd.training.run import train as run_training
 
-    summary = run_training(
-        data,
-        out,
-        recipe,
-        options=options or (),
-        root=root,
-        resume=resume,
-        reading=make_reading(allow_truncated),
-        progress=progress,
-        note=note,
-        matches=matches,
-    )
+    try:
+        summary = run_training(
+            data,
+            out,
+            recipe,
+            options=options or (),
+            root=root,
+            resume=resume,
+            reading=make_reading(allow_truncated),
+            progress=progress,
+            note=note,
+            matches=matches,
+        )
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Interrupted; the last checkpoint, if there is one yet, is in {out}.",
+            "The same command with --resume goes on from there.",
+        ) from None
     note_skipped(summary.skipped)
     emit(summary.to_json(), summary.text(), as_json)
 

@@ -20,7 +20,7 @@ from cfcd.training.fitting import Fitting
 from cfcd.training.mining import Mined, should_mine
 from cfcd.training.passes import Passes
 from cfcd.training.plan import EpochPlan, learning_rate, plan_coarse, plan_fine
-from cfcd.training.signals import StopAsked
+from cfcd.training.signals import StopAsked, stop_between_steps
 from cfcd.training.step import Stepper, check_finite
 from cfcd.training.tuples import TupleSampler
 
@@ -64,7 +64,6 @@ class Loop:
         reading: How pictures are read.
         progress: Gives, for a label, a context whose value is called with (done, total).
         note: Takes a line of chatter per epoch.
-        stop: Asked between steps.
     """
 
     def __init__(
@@ -80,12 +79,11 @@ class Loop:
         reading: Reading | None,
         progress: Progress,
         note: Note,
-        stop: StopAsked,
     ) -> None:
         """Keep the parts."""
         self.recipe, self.data, self.crew, self.folder = recipe, data, crew, folder
         self.net, self.preprocessing, self.origin = built.net, built.preprocessing, built.origin
-        self.log, self.monitor, self.stop = log, monitor, stop
+        self.log, self.monitor = log, monitor
         self.progress, self.note = progress, note
         self.passes = Passes(self.net, built.preprocessing, crew, recipe.run.workers, reading)
         self.loader = CropLoader(
@@ -155,9 +153,24 @@ class Loop:
 
     def _epoch(self, stepper: Stepper, epochs: int) -> None:
         """Take the rest of an epoch's steps, then measure, report and save."""
-        at, phase = self.at, self.at.phase
+        at = self.at
         with self.averaged():
             plan = self._plan(stepper)
+        # Processes that train together would stop apart: they rely on their checkpoints.
+        with stop_between_steps(wanted=self.crew.processes == 1) as stop:
+            row = self._steps(stepper, plan, epochs, stop)
+            with self.averaged():
+                self._measure()
+            self._report(row, epochs)
+            at.epoch, at.step = at.epoch + 1, 0
+            self._save(stepper)
+            self._stop_if_asked(stop)
+
+    def _steps(
+        self, stepper: Stepper, plan: EpochPlan, epochs: int, stop: StopAsked
+    ) -> dict[str, float | None]:
+        """Take the rest of an epoch's steps; give the numbers of the last."""
+        at, phase = self.at, self.at.phase
         every = max(1, len(plan) // _ROWS_PER_EPOCH)
         settings = self.recipe.coarse if phase == "coarse" else self.recipe.fine
         key = at.epoch + (self.recipe.coarse.epochs if phase == "fine" else 0)
@@ -177,21 +190,21 @@ class Loop:
                 count += plan.images.shape[1]
                 if self.average:
                     self.average.update(at.steps)
-                look = at.step % every == 0 or at.step == len(plan)
-                if look or self.stop.asked:
-                    row = measured.read(self.crew, fine=phase == "fine")
-                    check_finite(row, phase, at.steps, rate)
-                    speed = count / max(time.monotonic() - since, 1e-9)
-                    since, count = time.monotonic(), 0
-                    self._write({"lr": rate, **row, "images_per_s": round(speed, 2)})
                 advance(at.step, len(plan))
+                if at.step % every and at.step < len(plan) and not stop.asked:
+                    continue
+                row = measured.read(self.crew, fine=phase == "fine")
+                # Before anything is saved: no checkpoint may hold weights that are not numbers.
+                check_finite(row, phase, at.steps, rate)
+                speed = count / max(time.monotonic() - since, 1e-9)
+                since, count = time.monotonic(), 0
+                self._write({"lr": rate, **row, "images_per_s": round(speed, 2)})
                 if at.step < len(plan):
-                    self._pause(stepper, looked=look)
-        with self.averaged():
-            self._measure()
-        self._report(row, epochs)
-        at.epoch, at.step = at.epoch + 1, 0
-        self._save(stepper)
+                    overdue = time.monotonic() - self._saved > 60 * self.recipe.run.checkpoint_minutes
+                    if overdue or stop.asked:
+                        self._save(stepper)
+                    self._stop_if_asked(stop)
+        return row
 
     def _plan(self, stepper: Stepper) -> EpochPlan:
         at, recipe = self.at, self.recipe
@@ -207,13 +220,8 @@ class Loop:
         )
         return plan_fine(sampler, recipe.fine.batch, epoch=at.epoch)
 
-    def _pause(self, stepper: Stepper, *, looked: bool) -> None:
-        """Between two steps: save when it is time, stop when asked."""
-        # Only after the loss was looked at: no checkpoint may hold weights that are not numbers.
-        if looked and time.monotonic() - self._saved > 60 * self.recipe.run.checkpoint_minutes:
-            self._save(stepper)
-        if self.stop.asked:
-            self._save(stepper)
+    def _stop_if_asked(self, stop: StopAsked) -> None:
+        if stop.asked:
             raise Interrupted(
                 f"Stopped after step {self.at.steps}; a checkpoint is in {self.folder}.",
                 "The same command with --resume goes on from there.",

@@ -32,7 +32,6 @@ from cfcd.training.plan import check_shares
 from cfcd.training.precision import keep_memory
 from cfcd.training.recipe import Recipe
 from cfcd.training.recipe_file import load_recipe
-from cfcd.training.signals import stop_between_steps
 
 SUMMARY, RECIPE = "summary.json", "recipe.yaml"
 
@@ -144,7 +143,6 @@ def train(
     with (
         _leading(crew, folder, settings),
         repeatable(settings.seed, crew.device),
-        stop_between_steps(wanted=crew.processes == 1) as stop,
         _log(crew, folder, found) as log,
     ):
         loop = Loop(
@@ -158,7 +156,6 @@ def train(
             reading=reading or Reading(),
             progress=progress if progress and crew.leads else silent,
             note=note if note and crew.leads else lambda _: None,
-            stop=stop,
         )
         if found is None:
             loop.begin()
