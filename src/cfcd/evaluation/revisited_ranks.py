@@ -1,0 +1,193 @@
+"""Exact ranks of a few known images among millions, without sorting the millions.
+
+Average precision needs no ranking, only the places of the right images in it. The place of one is the number
+of images that score higher, or the same and come earlier. So the scores of the known images are computed
+first; then everything streams through in blocks, and each block adds how many of its scores lie above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfcd.errors import EvaluationError
+from cfcd.evaluation.revisited_blocks import Block, Product, Reader, Stream, aligned, blocks
+from cfcd.evaluation.revisited_rows import Floats, Rows
+
+_BLOCK_NUMBERS = 1 << 22  # a block of descriptors: 16 MiB in float32
+_BLOCK_ROWS = (1024, 8192)
+
+Integers = NDArray[np.int64]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Known images of one query.
+
+    Attributes:
+        positions: (L,) rows of the database, increasing.
+        scores: (L,) inner products with the query.
+        ranks: (L,) 0-based places among all images, -1 where it was not asked for.
+    """
+
+    positions: Integers
+    scores: Floats
+    ranks: Integers
+
+
+def place_known(
+    queries: Rows,
+    database: Rows,
+    distractors: Rows | None,
+    known: Sequence[Integers],
+    asked: Sequence[NDArray[np.bool_]],
+    *,
+    block: int | None = None,
+    normalise: bool = False,
+    progress: Progress | None = None,
+) -> list[Placed]:
+    """Find the places that known images have when everything is ranked by descending inner product.
+
+    Ties keep the order of the database, with the distractors behind it: the places are those of a stable
+    sort of all scores. Memory is bounded by a few blocks, whatever the number of distractors.
+
+    Args:
+        queries: Q descriptors.
+        database: Descriptors, in the order that breaks ties.
+        distractors: Further descriptors, behind the database in order.
+        known: Per query the rows of the database to score, increasing.
+        asked: Per query which of these to place too.
+        block: Rows scored at a time; by default 1024 to 8192, so that a block has about 16 MiB.
+        normalise: Divide rows by their lengths instead of refusing those that are not unit vectors.
+        progress: Called with (done, total) rows streamed.
+
+    Returns:
+        One `Placed` per query.
+
+    Raises:
+        EvaluationError: The dimensions differ, or a row holds NaN or is no unit vector.
+    """
+    for rows in (database, distractors):
+        if rows is not None and rows.dim != queries.dim:
+            raise EvaluationError(
+                f"The queries have {queries.dim} numbers each, and {rows.name} {rows.dim}.",
+                "Give descriptors of one model.",
+            )
+    types = [rows.dtype for rows in (queries, database, distractors) if rows is not None]
+    dtype = np.result_type(np.float32, *types)
+    height = _block_rows(queries.dim) if block is None else max(1, block)
+    read_queries = Reader(queries, len(queries), dtype, normalise)
+    (first,) = blocks(queries, len(queries))
+    product = Product(read_queries.read(first, aligned((len(queries), queries.dim), dtype)), height)
+    stream = Stream(product, dtype, normalise)
+    scores = _known_scores(stream, database, known)
+    return _count(stream, database, distractors, known, scores, asked, progress)
+
+
+def _block_rows(dim: int) -> int:
+    rows = 1 << (max(1, _BLOCK_NUMBERS // dim).bit_length() - 1)
+    return min(max(rows, _BLOCK_ROWS[0]), _BLOCK_ROWS[1])
+
+
+def _known_scores(stream: Stream, database: Rows, known: Sequence[Integers]) -> list[Floats]:
+    """Compute the scores of the known images, in the blocks they stand in when everything streams."""
+    height = stream.product.height
+    needed = {int(number) for positions in known for number in np.unique(positions // height)}
+    found: list[list[Floats]] = [[] for _ in known]
+
+    def pick(block: Block, scores: Floats) -> list[Floats]:
+        return [
+            scores[query, _within(positions, block) - block.start] for query, positions in enumerate(known)
+        ]
+
+    for _, picked in stream.run(database, pick, lambda block: block.start // height in needed):
+        for query, part in enumerate(picked):
+            found[query].append(part)
+    return [np.concatenate(parts) if parts else np.empty(0) for parts in found]
+
+
+def _within(positions: Integers, block: Block) -> Integers:
+    low, high = np.searchsorted(positions, (block.start, block.start + block.rows))
+    return positions[low:high]
+
+
+def _count(
+    stream: Stream,
+    database: Rows,
+    distractors: Rows | None,
+    known: Sequence[Integers],
+    scores: Sequence[Floats],
+    asked: Sequence[NDArray[np.bool_]],
+    progress: Progress | None,
+) -> list[Placed]:
+    """Stream everything past the asked images, lowest score first, and count what comes before each."""
+    orders = [
+        np.flatnonzero(mask)[np.argsort(values[mask], kind="stable")]
+        for mask, values in zip(asked, scores, strict=True)
+    ]
+    targets = [
+        _Targets(values[order], positions[order])
+        for order, values, positions in zip(orders, scores, known, strict=True)
+    ]
+    before = [np.zeros(len(order), np.int64) for order in orders]
+    total = len(database) + (0 if distractors is None else len(distractors))
+    done = 0
+    for rows in (database, distractors):
+        if rows is None:
+            continue
+        counter = _before if rows is database else _above
+
+        def work(block: Block, found: Floats, counter: _Counter = counter) -> list[Integers]:
+            return [counter(target, row, block) for target, row in zip(targets, found, strict=True)]
+
+        for block, counts in stream.run(rows, work, lambda _: True):
+            for at, count in enumerate(counts):
+                before[at] += count
+            done += block.rows
+            if progress is not None:
+                progress(done, total)
+    placed = []
+    for positions, values, order, ranks in zip(known, scores, orders, before, strict=True):
+        full = np.full(len(positions), -1, np.int64)
+        full[order] = ranks
+        placed.append(Placed(positions, values, full))
+    return placed
+
+
+@dataclass(frozen=True, eq=False)
+class _Targets:
+    """The images of one query to be placed: (T,) scores, increasing, and (T,) rows of the database."""
+
+    scores: Floats
+    positions: Integers
+
+
+_Counter = Callable[[_Targets, Floats, Block], Integers]
+
+
+def _above(targets: _Targets, row: Floats, _block: Block | None = None) -> Integers:
+    """Count the scores of one query's row that are higher, for each target."""
+    near = _sorted_from(targets, row)
+    return len(near) - np.searchsorted(near, targets.scores, "right")
+
+
+def _before(targets: _Targets, row: Floats, block: Block) -> Integers:
+    """Count the scores of a row of the database that are higher, or equal and earlier, for each target."""
+    near = _sorted_from(targets, row)
+    right = np.searchsorted(near, targets.scores, "right")
+    equal = right - np.searchsorted(near, targets.scores, "left")
+    counts = len(near) - right + np.where(targets.positions >= block.start + block.rows, equal, 0)
+    inside = (targets.positions >= block.start) & (targets.positions < block.start + block.rows)
+    for at in np.flatnonzero(inside & (equal > 1)):
+        earlier = row[: targets.positions[at] - block.start]
+        counts[at] += np.count_nonzero(earlier == targets.scores[at])
+    return counts
+
+
+def _sorted_from(targets: _Targets, row: Floats) -> Floats:
+    """Sort the scores of a block that reach the lowest target: mostly few, and a small sort is cheap."""
+    return np.sort(row[row >= targets.scores[0]]) if len(targets.scores) else row[:0]
