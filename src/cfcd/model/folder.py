@@ -17,10 +17,13 @@ from cfcd.model.config import ModelConfig, Preprocessing, nearest
 from cfcd.model.extras import need
 
 if TYPE_CHECKING:
+    import torch
+
     from cfcd.model.network import DescriptorNet
 
 CONFIG, ONNX, WEIGHTS = "config.json", "model.onnx", "model.safetensors"
 TRAINED = "model"  # where a training run puts its model
+HEAD = "head.safetensors"  # the class head the weights were trained with, where it was kept
 CARD, LICENCE = "README.md", "LICENSE"
 MAX_CONFIG_BYTES = 1 << 20
 _BUILT_IN = Path(__file__).parent
@@ -114,8 +117,6 @@ class ModelFolder:
         for package in ("torch", "safetensors"):
             need(package, f"Loading the torch network of {self.name}")
         import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import load
 
         from cfcd.model.network import DescriptorNet
 
@@ -123,12 +124,7 @@ class ModelFolder:
             what = f"The model {self.name} in {self.path} holds {ONNX} only, no torch weights."
             how = f"cfcd create OUT --backbone {self.config.network.backbone}"
             raise ModelError(what, f"Make one that has them with `{how}`.")
-        data = self._read(WEIGHTS)
-        try:
-            tensors = load(data)
-        except SafetensorError as error:
-            what = f"{self.path / WEIGHTS} is not a safetensors file: {error}."
-            raise ModelError(what, "Restore the file, or make the model again.") from error
+        tensors = self._read_tensors(WEIGHTS)
         # Layers draw random weights when made; loading must not move the caller's random state.
         with torch.random.fork_rng(devices=[]):
             net = DescriptorNet(self.config.network)
@@ -139,6 +135,35 @@ class ModelFolder:
         )
         net.load_state_dict(tensors)
         return net.eval()
+
+    def load_head(self) -> torch.Tensor | None:
+        """Load the class head (classes, D) float32 that the weights were trained with; None if none was kept.
+
+        Raises:
+            MissingExtra: torch is not installed.
+            ModelError: The file is missing or damaged.
+        """
+        if HEAD not in self.config.files:
+            return None
+        for package in ("torch", "safetensors"):
+            need(package, f"Loading the class head of {self.name}")
+        tensors = self._read_tensors(HEAD)
+        shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+        classes = shapes.get("weight", (0,))[0]
+        check_tensors(shapes, {"weight": (classes, self.dim)}, str(self.path / HEAD))
+        return tensors["weight"]
+
+    def _read_tensors(self, name: str) -> dict[str, torch.Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        data = self._read(name)
+        try:
+            tensors: dict[str, torch.Tensor] = load(data)
+        except SafetensorError as error:
+            what = f"{self.path / name} is not a safetensors file: {error}."
+            raise ModelError(what, "Restore the file, or make the model again.") from error
+        return tensors
 
     def _read(self, name: str) -> bytes:
         path = self.path / name
@@ -223,6 +248,7 @@ def save_model(
     name: str,
     preprocessing: Preprocessing,
     training: Mapping[str, Any] | None = None,
+    head: torch.Tensor | None = None,
 ) -> ModelFolder:
     """Write a model folder: configuration, torch weights, ONNX (checked against torch) and card.
 
@@ -234,6 +260,7 @@ def save_model(
         name: Plain name of the model.
         preprocessing: How pictures reach it.
         training: JSON record of how the weights came to be, for the card.
+        head: (classes, D), the class head to keep beside them; it plays no part in the model's identity.
 
     Raises:
         ModelError: The target holds something else, or the ONNX file disagrees with the network.
@@ -249,7 +276,7 @@ def save_model(
     new, old = work / "new", work / "old"
     try:
         new.mkdir()
-        write_model(net, new, ModelConfig(name, net.config, preprocessing, dict(training or {})))
+        write_model(net, new, ModelConfig(name, net.config, preprocessing, dict(training or {})), head)
         if target.exists():
             target.replace(old)
         try:
@@ -268,7 +295,7 @@ def _check_target(target: Path) -> None:
     if not target.exists():
         return
     names = {path.name for path in target.iterdir()} if target.is_dir() else {target.name}
-    own = {CONFIG, ONNX, WEIGHTS, CARD, LICENCE} if CONFIG in names else set()
+    own = {CONFIG, ONNX, WEIGHTS, HEAD, CARD, LICENCE} if CONFIG in names else set()
     if names - own:
         what = f"{target} holds something else ({min(names - own)}) and is left as it is."
         raise ModelError(what, "Choose another folder, or empty this one yourself.")

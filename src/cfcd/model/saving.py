@@ -11,19 +11,24 @@ from typing import TYPE_CHECKING
 from cfcd.model.card import model_card
 from cfcd.model.config import ModelConfig
 from cfcd.model.extras import need
-from cfcd.model.folder import CARD, CONFIG, ONNX, WEIGHTS
+from cfcd.model.folder import CARD, CONFIG, HEAD, ONNX, WEIGHTS
 
 if TYPE_CHECKING:
+    import torch
+
     from cfcd.model.network import DescriptorNet
 
 
-def write_model(net: DescriptorNet, folder: Path, config: ModelConfig) -> None:
+def write_model(
+    net: DescriptorNet, folder: Path, config: ModelConfig, head: torch.Tensor | None = None
+) -> None:
     """Write config.json, model.safetensors, model.onnx and README.md into an empty folder.
 
     Args:
         net: The network; its mode is left as it was.
         folder: Exists and is empty.
         config: What to write; its `files` are filled in here.
+        head: (classes, D), written as head.safetensors, or None.
 
     Raises:
         ModelError: The ONNX file disagrees with the network.
@@ -43,7 +48,10 @@ def write_model(net: DescriptorNet, folder: Path, config: ModelConfig) -> None:
     finally:
         net.train(training)
     tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    write_files(folder, config, {WEIGHTS: save(tensors), ONNX: exported}, cosine)
+    contents = {WEIGHTS: save(tensors), ONNX: exported}
+    if head is not None:
+        contents[HEAD] = save({"weight": head.detach().cpu().contiguous()})
+    write_files(folder, config, contents, cosine)
 
 
 def write_files(
