@@ -74,7 +74,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch raise many kinds for damaged files
         # torch's own words run over pages, and tell how to run the code in a file after all.
-        reason = getattr(error, "strerror", None) or "damaged, or more than tensors and plain values"
+        denied = isinstance(error, PermissionError | IsADirectoryError) and error.strerror
+        reason = denied or "damaged, or more than tensors and plain values"
         raise TrainingError(f"{path} is not a checkpoint that can be read: {reason}.", mend) from error
     wanted = {"format", *(item.name for item in fields(Checkpoint))}
     if not isinstance(values, dict) or set(values) != wanted or values.pop("format") != FORMAT:
