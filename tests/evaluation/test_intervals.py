@@ -15,7 +15,7 @@ from cfcd.errors import EvaluationError
 from cfcd.evaluation import intervals
 from cfcd.evaluation.intervals import bootstrap_mean, paired_difference
 
-values = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=30)
+values = st.lists(st.integers(-100, 100), min_size=1, max_size=40)
 pairs = st.lists(st.tuples(st.integers(-100, 100), st.integers(-100, 100)), min_size=1, max_size=30)
 
 
@@ -72,13 +72,24 @@ def test_a_higher_level_is_wider_and_more_queries_are_narrower():
     assert (many.high - many.low) == pytest.approx((few.high - few.low) / 4, rel=0.1)
 
 
+@pytest.mark.parametrize("sample", [[0.0] * 30 + [100.0] * 50, [0.0, 50.0, 100.0] * 20])
+def test_few_distinct_values_give_the_same_interval(sample: list[float], monkeypatch: pytest.MonkeyPatch):
+    """Drawing how often a value occurs is drawing the values themselves."""
+    drawn = intervals._resampled_means(np.array(sample), 20_000, np.random.default_rng(1))
+    monkeypatch.setattr(intervals, "_FEW_VALUES", 0)
+    plain = intervals._resampled_means(np.array(sample), 20_000, np.random.default_rng(1))
+    assert (drawn != plain).any()
+    assert drawn.mean() == pytest.approx(plain.mean(), abs=0.2)
+    assert drawn.std() == pytest.approx(plain.std(), rel=0.03)
+
+
 def test_equal_values_leave_no_doubt():
     assert bootstrap_mean([25.0] * 7) == intervals.Interval(25.0, 25.0, 25.0)
     assert bootstrap_mean([40.0]) == intervals.Interval(40.0, 40.0, 40.0)
 
 
-@given(values, st.sampled_from([0.5, 2.0, 4.0]), st.floats(-50, 50))
-def test_an_interval_moves_and_stretches_with_the_values(sample: list[float], scale: float, shift: float):
+@given(values, st.sampled_from([0.5, 2.0, 4.0]), st.integers(-50, 50))
+def test_an_interval_moves_and_stretches_with_the_values(sample: list[int], scale: float, shift: int):
     plain = bootstrap_mean(sample, resamples=200)
     moved = bootstrap_mean([scale * v + shift for v in sample], resamples=200)
     for name in ("mean", "low", "high"):

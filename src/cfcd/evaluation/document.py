@@ -41,17 +41,19 @@ Cell: TypeAlias = str | Bar
 
 @dataclass(frozen=True)
 class Table:
-    """Show rows of cells: the first column is text, the others are numbers.
+    """Show rows of cells.
 
     Attributes:
         columns: Headings.
         rows: One cell per heading.
         note: A remark below, such as what was left out.
+        texts: How many columns at the left hold text; the others hold numbers.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    texts: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class Figure:
         svg: The plot, as `cfcd.evaluation.plots` draws it.
         note: How to read it.
         data: What it shows, in figures; plain text has only these.
+        wide: Whether it takes the whole width of a page.
     """
 
     title: str
     svg: str
     note: str
     data: Table
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,3 +121,8 @@ class Document:
     title: str
     subtitle: str
     sections: tuple[Section, ...]
+
+
+def printable(text: str) -> str:
+    """Replace what no page, file or terminal should be sent, such as NUL and escape sequences."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

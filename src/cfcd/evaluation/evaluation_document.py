@@ -27,7 +27,8 @@ from cfcd.evaluation.run import Evaluation
 
 INTERVALS = (
     "Intervals: 95 %, percentiles of 10,000 bootstrap resamples of the queries, taken for independent draws; "
-    "queries that show one object are not quite that."
+    "queries that show one object are not quite that. A measure on which all queries agree gets an interval "
+    "without width, which does not make it certain."
 )
 FEW_QUERIES = f"With fewer than {FEW} queries such intervals are too narrow."
 AP_RULES = {
@@ -37,7 +38,6 @@ AP_RULES = {
 }
 _MOST_CLASSES = 200
 _MOST_SKIPPED = 50
-_WORST = 20
 _DEEPEST = 100  # where the curve of R@k ends, unless the report goes deeper
 
 
@@ -55,8 +55,7 @@ def evaluation_document(
     sections = [
         Section("", (_tiles(report, intervals),)),
         Section("Curves", (Figures(_figures(report)),)),
-        Section(f"Classes, worst of {len(report.per_class):,} first", (_classes(report),)),
-        Section("Worst queries", (_worst(report),)),
+        Section("Classes, worst first", (_classes(report),)),
         Section("How this was measured", (_facts(evaluation), Text(_remarks(report)))),
     ]
     if evaluation.skipped:
@@ -80,9 +79,9 @@ def _subtitle(evaluation: Evaluation) -> str:
 
 def _tiles(report: FolderReport, intervals: Mapping[str, Any]) -> Tiles:
     measures = {"mAP": report.mAP, **{f"R@{k}": v for k, v in sorted(report.recall_at.items())}}
-    tiles = [Tile(f"{name}, %", value, *intervals[name]) for name, value in measures.items()]
+    tiles = [Tile(name, value, *intervals[name]) for name, value in measures.items()]
     plain = {"mAP@R": report.mAP_at_R, "R-precision": report.r_precision}
-    return Tiles((*tiles, *(Tile(f"{name}, %", value) for name, value in plain.items())))
+    return Tiles((*tiles, *(Tile(name, value) for name, value in plain.items())))
 
 
 def _figures(report: FolderReport) -> tuple[Figure, ...]:
@@ -148,6 +147,7 @@ def _queries_figure(queries: Sequence[QueryResult]) -> Figure:
         plots.sorted_bars_plot([(q.id, q.ap) for q in queries]),
         "Sorted, best first; point at a bar for its query.",
         Table(("share of the queries, best first, %", "AP of the last of them, %"), tuple(rows)),
+        wide=True,
     )
 
 
@@ -157,20 +157,6 @@ def _classes(report: FolderReport) -> Table:
     hidden = len(ordered) - len(rows)
     note = f"{hidden:,} better classes are in report.json." if hidden else ""
     return Table(("class", "queries", "mAP, %", "R@1, %"), tuple(rows), note)
-
-
-def _worst(report: FolderReport) -> Table:
-    rows = [
-        (
-            q.id,
-            q.label,
-            Bar(q.ap),
-            "none" if q.rank_of_first is None else f"{q.rank_of_first:,}",
-            f"{q.positives:,}",
-        )
-        for q in report.worst(_WORST)
-    ]
-    return Table(("query", "class", "AP, %", "first right image at", "right images"), tuple(rows))
 
 
 def _facts(evaluation: Evaluation) -> Facts:
@@ -215,4 +201,5 @@ def _remarks(report: FolderReport) -> tuple[str, ...]:
 def _skipped(evaluation: Evaluation) -> Table:
     rows = [(item.id, reason) for item, reason in evaluation.skipped[:_MOST_SKIPPED]]
     hidden = len(evaluation.skipped) - len(rows)
-    return Table(("picture", "reason"), tuple(rows), f"{hidden:,} more are in report.json." if hidden else "")
+    note = f"{hidden:,} more are in report.json." if hidden else ""
+    return Table(("picture", "reason"), tuple(rows), note, texts=2)

@@ -21,6 +21,7 @@ Values = Sequence[float] | NDArray[np.floating]
 RESAMPLES = 10_000
 FEW = 20  # queries below which an interval deserves a warning
 _ENTRIES_AT_ONCE = 1 << 20  # resampled values held at a time: 8 MiB of indices and as much of values
+_FEW_VALUES = 16
 _TIE = 1e-9  # differences of no more are rounding
 _ROUNDING = 1e-12  # share of the summed sizes by which the order of summation may move a sum
 
@@ -79,11 +80,7 @@ def bootstrap_mean(
             f"An interval of level {level} from {resamples} resamples makes no sense.",
             "Give a level between 0 and 1, such as 0.95, and at least one resample.",
         )
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for block in _blocks(resamples, len(sample)):
-        chosen = rng.integers(0, len(sample), (block.stop - block.start, len(sample)))
-        means[block] = sample[chosen].mean(axis=1)
+    means = _resampled_means(sample, resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
     return Interval(float(sample.mean()), float(low), float(high))
 
@@ -123,6 +120,22 @@ def paired_difference(
     p = _sign_flip_p(differences[differences != 0], resamples, seed)
     ties = len(differences) - wins - losses
     return Paired(around.mean, around.low, around.high, p, wins, losses, ties)
+
+
+def _resampled_means(sample: Doubles, resamples: int, rng: np.random.Generator) -> Doubles:
+    n = len(sample)
+    _, first, counts = np.unique(sample, return_index=True, return_counts=True)
+    if len(first) <= _FEW_VALUES:
+        # How often each value is drawn is multinomial: R@k of 60,000 queries in no time instead of seconds.
+        # Values in order of occurrence, not of size: then swapping two runs mirrors their interval.
+        order = np.argsort(first)
+        drawn = rng.multinomial(n, counts[order] / n, size=resamples)
+        return np.asarray(drawn @ sample[first[order]] / n)
+    means = np.empty(resamples)
+    for block in _blocks(resamples, n):
+        chosen = rng.integers(0, n, (block.stop - block.start, n))
+        means[block] = sample[chosen].mean(axis=1)
+    return means
 
 
 def _sign_flip_p(differences: Doubles, flips: int, seed: int) -> float:

@@ -15,6 +15,7 @@ from cfcd.evaluation.document import (
     Part,
     Table,
     Tiles,
+    printable,
 )
 from cfcd.files import atomic_write
 
@@ -40,8 +41,7 @@ def write_markdown(document: Document, path: Path) -> None:
 
 def plain(text: str) -> str:
     """Make any text stand for itself in a line of Markdown."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return _MARKUP.sub(r"\\\g<0>", escape(shown, quote=False))
+    return _MARKUP.sub(r"\\\g<0>", escape(printable(text), quote=False))
 
 
 def _blocks(part: Part) -> list[str]:
@@ -56,7 +56,7 @@ def _blocks(part: Part) -> list[str]:
         ]
         return [_table(("measure, %", "value", "95 % interval"), rows)]
     if isinstance(part, Table):
-        table = _table(part.columns, [tuple(str(cell) for cell in row) for row in part.rows])
+        table = _table(part.columns, [tuple(map(str, row)) for row in part.rows], part.texts)
         return [table, plain(part.note)] if part.note else [table]
     if isinstance(part, Figures):
         return [
@@ -68,19 +68,21 @@ def _blocks(part: Part) -> list[str]:
         return ["\n".join(f"- {plain(name)}: {plain(value)}" for name, value in part.rows)]
     if isinstance(part, Grid):
         rows = [(row.query.caption, row.note, row.tally) for row in part.rows]
-        return [_table(("query", "result", "hits shown"), rows)]
+        return [_table(("query", "result", "hits shown"), rows, texts=3)]
     return [plain(paragraph) for paragraph in part.paragraphs]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
     """Align the columns in the text too: people read Markdown as it is."""
     lines = [[plain(cell) or " " for cell in row] for row in (columns, *rows)]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(columns))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    rule = ["-" * w if at < texts else "-" * (w - 1) + ":" for at, w in enumerate(widths)]
 
     def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        others = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return f"| {' | '.join((first, *others))} |"
+        padded = (
+            c.ljust(w) if at < texts else c.rjust(w)
+            for at, (c, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join(padded)} |"
 
     return "\n".join([line(lines[0]), f"| {' | '.join(rule)} |", *map(line, lines[1:])])

@@ -27,6 +27,7 @@ from cfcd.evaluation.grid_html import GRID_CSS, legend_html, rows_html, write_ht
 from cfcd.evaluation.plots import safe
 
 _PAGE_CSS = "page.css"
+_TEXT = ' class="text"'
 
 
 def write_page(document: Document, path: Path) -> None:
@@ -67,10 +68,11 @@ def _tiles(part: Tiles) -> str:
 
 
 def _tile(tile: Tile) -> str:
-    body = f'<span class="measure">{safe(tile.name)}</span><span class="value">{tile.value:.1f}</span>'
+    value = f'<span class="value">{tile.value:.1f}<small>%</small></span>'
+    body = f'<span class="measure">{safe(tile.name)}</span>{value}'
     if tile.low is None or tile.high is None:
         return f'<div class="summary">{body}</div>'
-    ends = f'<span class="ends">{tile.low:.1f} to {tile.high:.1f}</span>'
+    ends = f'<span class="ends">95 %: {tile.low:.1f} to {tile.high:.1f}</span>'
     return f'<div class="summary">{body}{plots.interval(tile.value, tile.low, tile.high)}{ends}</div>'
 
 
@@ -78,16 +80,22 @@ def _table(part: Table) -> str:
     # The scale of signed bars is the largest change, or small changes would not be seen.
     signed = [abs(c.value) for row in part.rows for c in row if isinstance(c, Bar) and c.signed]
     most = max(signed, default=0.0)
-    heads = "".join(f'<th scope="col">{safe(name)}</th>' for name in part.columns)
-    rows = "\n".join(f"<tr>{''.join(_cell(cell, most) for cell in row)}</tr>" for row in part.rows)
+    heads = "".join(
+        f'<th scope="col"{_TEXT if at < part.texts else ""}>{safe(name)}</th>'
+        for at, name in enumerate(part.columns)
+    )
+    rows = "\n".join(
+        f"<tr>{''.join(_cell(cell, most, text=at < part.texts) for at, cell in enumerate(row))}</tr>"
+        for row in part.rows
+    )
     note = f'<p class="remark">{safe(part.note)}</p>' if part.note else ""
     table = f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table>"
     return f'<div class="scroll">{table}</div>{note}'
 
 
-def _cell(cell: Cell, most: float) -> str:
+def _cell(cell: Cell, most: float, *, text: bool) -> str:
     if isinstance(cell, str):
-        return f"<td>{safe(cell)}</td>"
+        return f"<td{_TEXT if text else ''}>{safe(cell)}</td>"
     drawn = plots.bar(cell.value, most=most if cell.signed else 100.0, signed=cell.signed)
     return f'<td class="barred">{drawn}<span>{cell}</span></td>'
 
@@ -98,9 +106,9 @@ def _figures(part: Figures) -> str:
 
 def _figure(figure: Figure) -> str:
     data = f"<details><summary>in figures</summary>{_table(figure.data)}</details>"
-    return f"""<figure>
+    return f"""<figure{' class="wide"' if figure.wide else ""}>
 <h3>{safe(figure.title)}</h3>
-{figure.svg}
+<div class="scroll">{figure.svg}</div>
 <figcaption>{safe(figure.note)}{data}</figcaption>
 </figure>"""
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
+from cfcd.evaluation.document import printable
+
 Role = Literal["a", "b"]
 Point = tuple[float, float]
 
@@ -68,7 +70,9 @@ class _Frame:
                 parts.append(_line(self.x(v), _TOP, self.x(v), self.bottom, "rule"))
             parts.append(_text(self.x(v), self.bottom + 17, f"{v:,g}", "middle"))
         parts.append(_line(_LEFT, self.bottom, self.right, self.bottom, "axis"))
-        parts.append(_text((_LEFT + self.right) / 2, self.bottom + 35, x_name, "middle", "name"))
+        parts.append(
+            _text((_LEFT + self.right) / 2, self.bottom + (35 if x_ticks else 20), x_name, "middle", "name")
+        )
         middle = (_TOP + self.bottom) / 2
         turned = _text(0, 0, y_name, "middle", "name")
         parts.append(f'<g transform="translate(12 {_n(middle)}) rotate(-90)">{turned}</g>')
@@ -113,11 +117,13 @@ def sorted_bars_plot(queries: Sequence[tuple[str, float]]) -> str:
     """
     ordered = sorted(queries, key=lambda query: -query[1])
     n = len(ordered)
-    frame = _Frame.of((0, n))
+    size = (2 * _WIDTH + 24, 260.0)  # two columns of a page
+    frame = _Frame.of((0, n), size=size)
     mean = math.fsum(ap for _, ap in ordered) / n
-    parts = frame.axes((), (0, 20, 40, 60, 80, 100), _count(n) + ", best first", "AP, %", upright=False)
+    ticks = (0, 20, 40, 60, 80, 100)
+    parts = frame.axes((), ticks, _count(n) + ", best first", "AP, %", upright=False)
     bars = min(n, _MOST_BARS)
-    gap = min(2.0, 0.2 * (frame.right - _LEFT) / bars)
+    gap = min(2.0, 0.2 * (frame.right - _LEFT) / bars) if bars < _MOST_BARS else -0.3  # seamless
     for bar in range(bars):
         start, stop = bar * n // bars, (bar + 1) * n // bars
         members = ordered[start:stop]
@@ -134,7 +140,7 @@ def sorted_bars_plot(queries: Sequence[tuple[str, float]]) -> str:
     parts.append(_line(_LEFT, frame.y(mean), frame.right, frame.y(mean), "mean"))
     above = -6 if mean < 90 else 15
     parts.append(_text(frame.right - 4, frame.y(mean) + above, f"mean {mean:.1f}", "end", "strong"))
-    return _svg("Average precision of every query", parts)
+    return _svg("Average precision of every query", parts, *size)
 
 
 def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
@@ -181,17 +187,17 @@ def bar(value: float, *, most: float = 100.0, signed: bool = False) -> str:
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """Draw a mean and its interval on a line from 0 to 100 percent."""
+    """Draw a mean as a bar from 0 to 100 percent whose end fades over its interval."""
     return (
         '<svg class="mini" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="track" y="4" width="100" height="2"/>{_rect(low, 2, max(0.6, high - low), 6, "band")}'
-        f"{_rect(value - 0.6, 0, 1.2, 10, 'bar')}</svg>"
+        f'<rect class="track" y="2" width="100" height="6"/>{_rect(0, 2, low, 6, "bar")}'
+        f"{_rect(low, 2, high - low, 6, 'band')}{_rect(value - 0.4, 0, 0.8, 10, 'tip')}</svg>"
     )
 
 
 def safe(text: str) -> str:
-    """Escape a text for HTML and SVG, without what no page may hold, such as NUL."""
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    """Escape a text for HTML and SVG."""
+    return escape(printable(text))
 
 
 def _svg(name: str, parts: Sequence[str], width: float = _WIDTH, height: float = _HEIGHT) -> str:
