@@ -12,7 +12,7 @@ from cfcd.cli.options import Json
 
 def import_official(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT.pyth", help="The authors' file, for inference or from training.")
+        Path, typer.Argument(metavar="CKPT", help="The authors' file, for inference or from training.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; a model there is replaced.")],
     depth: Annotated[int, typer.Option(help="Of their ResNet: 50 or 101.")],
@@ -25,12 +25,13 @@ def import_official(
     """Make a model from a checkpoint of the CFCD authors.
 
     The model computes what their code computes, from their preprocessing on: BGR, the original size, bilinear
-    without antialiasing, five scales. The file is read weights-only, and must hold exactly their network. The
-    weights are the authors': see their repository for the terms. Needs the extra "train".
+    without antialiasing, five scales. Use it with --precision fp32 for their very numbers. The file is read
+    weights-only, and must hold exactly their network. The weights are the authors': see their repository for
+    the terms. Needs the extra "train".
 
     \b
     cfcd import-official R50_CFCD.pyth --depth 50 --out cfcd-r50
-    cfcd encode photos/ --model cfcd-r50 --out descriptors/
+    cfcd encode photos/ --model cfcd-r50 --precision fp32 --out descriptors/
     """
     from cfcd.cli.output import emit
     from cfcd.encoding.preprocess import parse_scales
