@@ -56,7 +56,7 @@ class Protocol:
 
     Attributes:
         name: Its name, "" for the only one.
-        measures: Its mean first, then R@k where both reports hold ranks.
+        measures: Its mean first, then the means of further measures, or R@k, as far as both reports tell.
         classes: Changes per label, gains first; empty without labels.
         pairs: (id, percent in A, percent in B) of every common query, in the order of A.
     """
@@ -171,8 +171,13 @@ def _protocol(name: str, both: Sequence[tuple[SavedQuery, SavedQuery]]) -> Proto
         return None
     pairs = tuple((a.id, a.ap[name], b.ap[name]) for a, b in having)
     measures = [_measure(f"mAP {name}".strip(), [p[1] for p in pairs], [p[2] for p in pairs])]
+    kept = [set(query.precision.get(name, {})) for pair in having for query in pair]
     ranked = all(name in query.rank_of_first for pair in having for query in pair)
-    for k in _RECALLS if ranked else ():
+    for measure in sorted(set.intersection(*kept), key=lambda measure: (len(measure), measure)):
+        columns = [[pair[side].precision[name][measure] for pair in having] for side in (0, 1)]
+        measures.append(_measure(f"m{measure}", *columns))
+    # Benchmarks that give the precision of the first k leave recall at k out.
+    for k in _RECALLS if ranked and len(measures) == 1 else ():
         columns = [[_found(pair[side], name, k) for pair in having] for side in (0, 1)]
         measures.append(_measure(f"R@{k}", *columns))
     return Protocol(name, tuple(measures), _classes(name, having), pairs)
@@ -211,9 +216,10 @@ def _differences(a: SavedReport, b: SavedReport) -> list[str]:
         said.append(f"{len(changed):,} queries have another label, such as {_listed(changed)}.")
     if changed := [key for key in shared if first[key].positives != second[key].positives]:
         said.append(f"{len(changed):,} queries have another number of right images: {_listed(changed)}.")
-    galleries = [report.facts.get("gallery") for report in (a, b)]
-    if galleries[0] != galleries[1]:
-        said.append(f"The galleries have {galleries[0]} and {galleries[1]} images.")
+    for name in ("gallery", "database", "distractors"):
+        sizes = [report.facts.get(name) for report in (a, b)]
+        if sizes[0] != sizes[1]:
+            said.append(f"The images of the {name} number {sizes[0]} in A and {sizes[1]} in B.")
     digests = [_digest(report.facts.get("data")) for report in (a, b)]
     if not said and None not in digests and digests[0] != digests[1]:
         said.append("The galleries hold other images or labels.")

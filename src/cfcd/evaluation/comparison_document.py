@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+
+import numpy as np
 
 import cfcd
 from cfcd.evaluation import plots
 from cfcd.evaluation.cells import GridCell, GridRow
 from cfcd.evaluation.compare import Comparison, Measure, Protocol, p_words
+from cfcd.evaluation.curves import RECALL_LEVELS, interpolated_precision
 from cfcd.evaluation.document import (
     Bar,
     Cell,
@@ -21,18 +24,29 @@ from cfcd.evaluation.document import (
     Section,
     Table,
     Text,
+    change_words,
     printable,
 )
-from cfcd.evaluation.evaluation_document import AP_RULES, FEW_QUERIES, INTERVALS, precision_figure
+from cfcd.evaluation.evaluation_document import (
+    AP_RULES,
+    FEW_QUERIES,
+    INTERVALS,
+    precision_figure,
+    recall_figure,
+    recall_points,
+    settings_words,
+)
+from cfcd.evaluation.evaluation_json import write_report_json
 from cfcd.evaluation.intervals import FEW, Interval
 from cfcd.evaluation.markdown import write_markdown
 from cfcd.evaluation.page import write_page
-from cfcd.evaluation.saved import Pictures, SavedReport, write_report_json
+from cfcd.evaluation.saved import Pictures, SavedQuery, SavedReport
 
 _HITS = 8
 _LISTED = 10  # queries in the tables of a protocol
 _MOST_CLASSES = 200
-_LEVELS = 101
+_DEEPEST = 100  # where the curves of R@k end
+_ROLES: tuple[plots.Role, plots.Role] = ("a", "b")
 _TEST = (
     "Differences are B - A on the same queries. p: two-sided sign-flip permutation test (Smucker, Allan and "
     "Carterette, 2007), not corrected for the number of measures looked at."
@@ -68,18 +82,18 @@ def comparison_document(comparison: Comparison, *, changed: int = 8, root: Path 
         sections.append(Section(_heading("Difference", protocol), tuple(parts)))
     if comparison.notes:
         sections.insert(0, Section("Not the same data", (Text(comparison.notes),)))
-    sections.append(Section("The two runs", (_runs(comparison), Text(_remarks(comparison)))))
     for protocol in comparison.protocols:
-        figures = (_scatter(protocol), *(_curves(a, b) if protocol.name == "" else ()))
+        figures = (_scatter(protocol), *_curves(comparison, protocol))
         sections.append(Section(_heading("Query by query", protocol), (Figures(figures),)))
         if protocol.classes:
             sections.append(Section(_heading("Classes, gains first", protocol), (_classes(protocol),)))
+    sections.append(Section("The two runs", (_runs(comparison), Text(_remarks(comparison)))))
     finder = _Finder(comparison, root)
     for protocol in comparison.protocols:
         for better, words in ((True, "Gained most from A to B"), (False, "Lost most from A to B")):
             if rows := finder.rows(protocol.changed(changed, better=better)):
                 sections.append(Section(_heading(words, protocol), (Grid(tuple(rows)),)))
-    subtitle = f"A: {a.model}   B: {b.model}"
+    subtitle = f"A: {a.model} \N{RIGHTWARDS ARROW} B: {b.model}"
     return Document("Comparison of two runs", subtitle, tuple(sections))
 
 
@@ -91,7 +105,7 @@ def measures_table(measures: Sequence[Measure]) -> Table:
             _with_ends(measure.a),
             _with_ends(measure.b),
             Bar(measure.difference.mean, signed=True),
-            f"{measure.difference.low:+.1f} to {measure.difference.high:+.1f}",
+            f"{change_words(measure.difference.low)} to {change_words(measure.difference.high)}",
             p_words(measure.difference.p).removeprefix("= "),
             f"{measure.difference.wins:,} / {measure.difference.losses:,} / {measure.difference.ties:,}",
         )
@@ -143,11 +157,19 @@ def _run_facts(report: SavedReport) -> dict[str, str]:
         "report": str(report.path),
         "data": str(data.get("source", "")) if isinstance(data, Mapping) else "",
         "queries": f"{len(report.queries):,}",
-        "gallery": str(report.facts.get("gallery", "")),
+        **{name: str(report.facts.get(name, "")) for name in ("gallery", "database", "distractors")},
         "protocol": str(report.facts.get("protocol", "")),
         "average precision": AP_RULES.get(str(rule), str(rule or "")),
-        **{name: str(known.get(name, "")) for name in ("long_side", "scales", "dim") if name in known},
+        **_settings_words(known),
     }
+
+
+def _settings_words(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Trust no report to hold settings of the right kind: what cannot be said is left out."""
+    try:
+        return settings_words(settings)
+    except (TypeError, ValueError):
+        return {}
 
 
 def _remarks(comparison: Comparison) -> tuple[str, ...]:
@@ -157,7 +179,7 @@ def _remarks(comparison: Comparison) -> tuple[str, ...]:
 
 def _scatter(protocol: Protocol) -> Figure:
     rows: list[tuple[Cell, ...]] = [
-        (key, f"{a:.1f}", f"{b:.1f}", f"{b - a:+.1f}")
+        (key, f"{a:.1f}", f"{b:.1f}", change_words(b - a))
         for better in (True, False)
         for key, a, b in protocol.changed(_LISTED, better=better)
     ]
@@ -166,23 +188,43 @@ def _scatter(protocol: Protocol) -> Figure:
         plots.scatter_plot(protocol.pairs),
         "Above the diagonal B is better. Larger dots are several queries; point at one for its name.",
         Table(("query", "A", "B", "B - A"), tuple(rows), f"The {_LISTED} that gained and lost most."),
+        shape="tall",
     )
 
 
-def _curves(a: SavedReport, b: SavedReport) -> tuple[Figure, ...]:
-    """Show both precision-recall curves, where both reports have one over the same queries."""
-    curves = []
-    roles: tuple[plots.Role, ...] = ("a", "b")
-    for name, report, role in zip("AB", (a, b), roles, strict=True):
-        values = report.facts.get("precision_at_recall")
-        if not isinstance(values, list) or len(values) != _LEVELS:
-            return ()
-        if not all(isinstance(value, int | float) and 0 <= value <= 100 for value in values):
-            return ()
-        curves.append(plots.Curve(name, tuple(enumerate(values)), role))
-    if {query.id for query in a.queries} != {query.id for query in b.queries}:
-        return ()
-    return (precision_figure(curves),)
+def _curves(comparison: Comparison, protocol: Protocol) -> tuple[Figure, ...]:
+    """Show both curves of each kind that both reports have values for."""
+    shared = {key for key, _, _ in protocol.pairs}
+    precisions, recalls = [], []
+    for name, role, report in (("A", _ROLES[0], comparison.a), ("B", _ROLES[1], comparison.b)):
+        queries = [query for query in report.queries if query.id in shared]
+        if curve := _precision_curve(report, queries, protocol.name):
+            precisions.append(plots.Curve(name, tuple(enumerate(curve)), role))
+        if all(protocol.name in query.rank_of_first for query in queries):
+            ranks = [query.rank_of_first[protocol.name] for query in queries]
+            recalls.append(plots.Curve(name, recall_points(ranks, _DEEPEST), role))
+    return (
+        *((precision_figure(precisions),) if len(precisions) == len(_ROLES) else ()),
+        *((recall_figure(recalls),) if len(recalls) == len(_ROLES) else ()),
+    )
+
+
+def _precision_curve(report: SavedReport, queries: Sequence[SavedQuery], name: str) -> list[float]:
+    """Compute the mean curve from ranks, or take the report's if it is over these queries."""
+    if all(query.ranks.get(name) for query in queries):
+        places = [np.array(query.ranks[name]) for query in queries]
+        curve = np.mean([interpolated_precision(p, len(p)) for p in places], axis=0)
+        return [100 * float(value) for value in curve]
+    given = report.facts.get("precision_at_recall")
+    return given if not name and len(queries) == len(report.queries) and _is_curve(given) else []
+
+
+def _is_curve(values: Any) -> TypeGuard[list[float]]:
+    return (
+        isinstance(values, list)
+        and len(values) == RECALL_LEVELS
+        and all(isinstance(value, int | float) and 0 <= value <= 100 for value in values)
+    )
 
 
 def _classes(protocol: Protocol) -> Table:

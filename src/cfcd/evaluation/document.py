@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from cfcd.evaluation.cells import GridRow
 
@@ -33,7 +33,7 @@ class Bar:
     signed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.value:+.1f}" if self.signed else f"{self.value:.1f}"
+        return change_words(self.value) if self.signed else f"{self.value:.1f}"
 
 
 Cell: TypeAlias = str | Bar
@@ -65,14 +65,14 @@ class Figure:
         svg: The plot, as `cfcd.evaluation.plots` draws it.
         note: How to read it.
         data: What it shows, in figures; plain text has only these.
-        wide: Whether it takes the whole width of a page.
+        shape: Room on a page: one place, the whole width, or two places below each other.
     """
 
     title: str
     svg: str
     note: str
     data: Table
-    wide: bool = False
+    shape: Literal["plain", "wide", "tall"] = "plain"
 
 
 @dataclass(frozen=True)
@@ -126,3 +126,9 @@ class Document:
 def printable(text: str) -> str:
     """Replace what no page, file or terminal should be sent, such as NUL and escape sequences."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def change_words(value: float) -> str:
+    """Write a change with its sign, except none."""
+    text = f"{value:+.1f}"
+    return "0.0" if text in {"+0.0", "-0.0"} else text

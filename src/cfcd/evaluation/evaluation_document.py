@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import cfcd
@@ -89,7 +90,9 @@ def _figures(report: FolderReport) -> tuple[Figure, ...]:
     if report.precision_at:
         figures.append(precision_figure([plots.Curve("", tuple(enumerate(report.precision_at)))]))
     deepest = min(report.gallery, max(_DEEPEST, *report.recall_at))
-    figures.append(recall_figure([plots.Curve("", recall_points(report.per_query, deepest))]))
+    figures.append(
+        recall_figure([plots.Curve("", recall_points([q.rank_of_first for q in report.per_query], deepest))])
+    )
     figures.append(_queries_figure(report.per_query))
     return tuple(figures)
 
@@ -124,18 +127,16 @@ def recall_figure(curves: Sequence[plots.Curve]) -> Figure:
     )
 
 
-def recall_points(queries: Sequence[Any], deepest: int) -> tuple[plots.Point, ...]:
-    """Give (k, R@k in percent) for k up to `deepest`; beyond 100 only at every hundredth of the way."""
+def recall_points(ranks: Sequence[int | None], deepest: int) -> tuple[plots.Point, ...]:
+    """Give (k, R@k in percent) for k up to `deepest`, beyond 100 only at some; from 1-based first ranks."""
     step = max(1, deepest // 100)
-    depths = sorted({*range(1, min(deepest, 100) + 1), *range(step, deepest + 1, step), 1, deepest})
+    depths = sorted({*range(1, min(deepest, 100) + 1), *range(step, deepest + 1, step), deepest})
     counts = [0] * (deepest + 1)
-    for query in queries:
-        if query.rank_of_first is not None and query.rank_of_first <= deepest:
-            counts[query.rank_of_first] += 1
-    found = [0]
-    for count in counts[1:]:
-        found.append(found[-1] + count)
-    return tuple((float(k), 100.0 * found[k] / len(queries)) for k in depths)
+    for rank in ranks:
+        if rank is not None and rank <= deepest:
+            counts[rank] += 1
+    found = list(accumulate(counts))
+    return tuple((float(k), 100.0 * found[k] / len(ranks)) for k in depths)
 
 
 def _queries_figure(queries: Sequence[QueryResult]) -> Figure:
@@ -147,7 +148,7 @@ def _queries_figure(queries: Sequence[QueryResult]) -> Figure:
         plots.sorted_bars_plot([(q.id, q.ap) for q in queries]),
         "Sorted, best first; point at a bar for its query.",
         Table(("share of the queries, best first, %", "AP of the last of them, %"), tuple(rows)),
-        wide=True,
+        shape="wide",
     )
 
 
@@ -165,7 +166,7 @@ def _facts(evaluation: Evaluation) -> Facts:
     boxed = sum(box is not None for box in catalog.boxes or ())
     rows = {
         "model": evaluation.model,
-        **_settings(evaluation),
+        **settings_words(evaluation.settings),
         "data": str(catalog.source),
         "protocol": f"{report.protocol}: each query searches {against}",
         "queries": query_words(report),
@@ -178,9 +179,8 @@ def _facts(evaluation: Evaluation) -> Facts:
     return Facts(tuple(rows.items()))
 
 
-def _settings(evaluation: Evaluation) -> dict[str, str]:
-    """Say at which sizes pictures were encoded, where the evaluation knows it."""
-    settings: Mapping[str, Any] = evaluation.settings
+def settings_words(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Say at which sizes pictures were encoded, as far as that is known."""
     rows = {}
     if "long_side" in settings:
         side = settings["long_side"]

@@ -41,7 +41,8 @@ def write_markdown(document: Document, path: Path) -> None:
 
 def plain(text: str) -> str:
     """Make any text stand for itself in a line of Markdown."""
-    return _MARKUP.sub(r"\\\g<0>", escape(printable(text), quote=False))
+    shown = escape(printable(text), quote=False).replace("&lt; ", "< ")  # before a space it opens no tag
+    return _MARKUP.sub(r"\\\g<0>", shown)
 
 
 def _blocks(part: Part) -> list[str]:

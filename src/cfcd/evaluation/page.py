@@ -106,7 +106,7 @@ def _figures(part: Figures) -> str:
 
 def _figure(figure: Figure) -> str:
     data = f"<details><summary>in figures</summary>{_table(figure.data)}</details>"
-    return f"""<figure{' class="wide"' if figure.wide else ""}>
+    return f"""<figure class="{figure.shape}">
 <h3>{safe(figure.title)}</h3>
 <div class="scroll">{figure.svg}</div>
 <figcaption>{safe(figure.note)}{data}</figcaption>

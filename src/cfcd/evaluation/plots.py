@@ -88,7 +88,7 @@ def precision_recall_plot(curves: Sequence[Curve]) -> str:
         parts.append(_polyline(frame, curve))
         for recall, precision in curve.points[::10]:
             parts.append(_dot(frame, recall, precision, curve, f"recall {recall:g} %: {precision:.1f} %"))
-    return _svg("Precision over recall", parts)
+    return _svg("Precision over recall", [*parts, *_legend(frame, curves)])
 
 
 def recall_plot(curves: Sequence[Curve]) -> str:
@@ -106,7 +106,7 @@ def recall_plot(curves: Sequence[Curve]) -> str:
         for k, share in curve.points:
             if k in _MARKED_RECALLS:
                 parts.append(_dot(frame, k, share, curve, f"R@{k:g}: {share:.1f} %"))
-    return _svg("Recall at k", parts)
+    return _svg("Recall at k", [*parts, *_legend(frame, curves, right=True)])
 
 
 def sorted_bars_plot(queries: Sequence[tuple[str, float]]) -> str:
@@ -149,8 +149,8 @@ def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
     Args:
         pairs: (id, percent in A, percent in B).
     """
-    side = 400.0
-    frame = _Frame.of((0, 100), size=(side + _LEFT + _RIGHT - 40, side + _TOP + _BOTTOM - 40))
+    size = (_WIDTH, _WIDTH - _LEFT - _RIGHT + _TOP + _BOTTOM)  # so that the axes are a square
+    frame = _Frame.of((0, 100), size=size)
     ticks = (0, 20, 40, 60, 80, 100)
     parts = frame.axes(ticks, ticks, "AP in A, %", "AP in B, %", upright=True)
     parts.append(_line(frame.x(0), frame.y(0), frame.x(100), frame.y(100), "even"))
@@ -171,7 +171,7 @@ def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
     wins, losses = sum(b > a for _, a, b in pairs), sum(b < a for _, a, b in pairs)
     parts.append(_text(frame.x(2), frame.y(94), f"B better: {wins:,}", "start", "strong b"))
     parts.append(_text(frame.x(98), frame.y(3), f"A better: {losses:,}", "end", "strong a"))
-    return _svg("Average precision of every query in A and B", parts, frame.right + _RIGHT, frame.bottom + 42)
+    return _svg("Average precision of every query in A and B", parts, *size)
 
 
 def bar(value: float, *, most: float = 100.0, signed: bool = False) -> str:
@@ -208,6 +208,19 @@ def _svg(name: str, parts: Sequence[str], width: float = _WIDTH, height: float =
 def _polyline(frame: _Frame, curve: Curve) -> str:
     points = " ".join(f"{_n(frame.x(x))},{_n(frame.y(y))}" for x, y in curve.points)
     return f'<polyline class="curve {curve.role}" points="{points}"/>'
+
+
+def _legend(frame: _Frame, curves: Sequence[Curve], *, right: bool = False) -> list[str]:
+    """Name the curves, if they have names, in a lower corner: such curves keep to the top."""
+    parts = []
+    named = [curve for curve in curves if curve.name]
+    for at, curve in enumerate(named):
+        y = frame.bottom - 16 - 20 * (len(named) - 1 - at)
+        x = frame.right - 64 if right else _LEFT + 14
+        sample = f"{_n(x)},{_n(y)} {_n(x + 30)},{_n(y)}"
+        parts.append(f'<polyline class="curve {curve.role}" points="{sample}"/>')
+        parts.append(_text(x + 38, y + 4, curve.name, "start", f"strong {curve.role}"))
+    return parts
 
 
 def _dot(frame: _Frame, x: float, y: float, curve: Curve, said: str) -> str:

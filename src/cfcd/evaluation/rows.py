@@ -9,13 +9,14 @@ from cfcd.catalog import Box, Item
 from cfcd.errors import UsageError
 from cfcd.evaluation.cells import GridCell, GridRow
 from cfcd.evaluation.evaluation_document import evaluation_document
+from cfcd.evaluation.evaluation_json import report_json, write_report_json
 from cfcd.evaluation.grid_html import write_grid_html
 from cfcd.evaluation.grid_png import write_grid_png
 from cfcd.evaluation.markdown import write_markdown
 from cfcd.evaluation.page import write_page
 from cfcd.evaluation.report import QueryResult
 from cfcd.evaluation.run import Evaluation
-from cfcd.evaluation.saved import REPORT_FILE, report_json, write_report_json
+from cfcd.evaluation.saved import REPORT_FILE
 from cfcd.gallery import Hit
 
 

@@ -1,27 +1,20 @@
-"""`report.json`: an evaluation on disk, with all that a later comparison needs."""
+"""Reports read back from disk, to be compared."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cfcd.errors import EvaluationError
-from cfcd.evaluation.intervals import RESAMPLES, bootstrap_mean
-from cfcd.files import atomic_write
-
-if TYPE_CHECKING:
-    from cfcd.catalog import Catalog
-    from cfcd.evaluation.run import Evaluation
 
 REPORT_FILE = "report.json"
 
 _MOST_BYTES = 1 << 30
-_ONE_PER_LINE = ("per_class", "per_query", "skipped")
 Box = tuple[float, float, float, float]
 Top = tuple[tuple[str, float, bool | None], ...]
 
@@ -42,13 +35,26 @@ class Pictures:
 
 @dataclass(frozen=True)
 class SavedQuery:
-    """Hold how one query did: measures by name, "" for the only one; average precisions in percent."""
+    """Hold how one query did, by the name of the protocol, "" for the only one.
+
+    Attributes:
+        id: The query.
+        label: Its label, if it has one.
+        ap: Average precision in percent; a protocol without right images is left out.
+        precision: Further measures in percent, such as P@1.
+        rank_of_first: 1-based rank of the first right image, None if none was ranked; empty if not known.
+        positives: How many right images there are.
+        ranks: 0-based ranks of all right images, increasing; empty if not known.
+        top: (id, score, right or wrong) of the best hits, best first.
+    """
 
     id: str
     label: str | None
     ap: Mapping[str, float]
+    precision: Mapping[str, Mapping[str, float]]
     rank_of_first: Mapping[str, int | None]
     positives: Mapping[str, int]
+    ranks: Mapping[str, tuple[int, ...]]
     top: Top
 
 
@@ -76,68 +82,12 @@ class SavedReport:
         return str(self.facts.get("model") or "unnamed")
 
 
-def report_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Give an evaluation as plain data with intervals, every query, and where the pictures are."""
-    report = evaluation.report
-    measures = {"mAP": [q.ap for q in report.per_query]} | {
-        f"R@{k}": recalls(report.per_query, k) for k in sorted(report.recall_at)
-    }
-    intervals = {name: bootstrap_mean(values) for name, values in measures.items()}
-    summary = evaluation.to_json()
-    return {
-        **summary,
-        "intervals": {
-            "level": 0.95,
-            "resamples": RESAMPLES,
-            **{name: [round(i.low, 4), round(i.high, 4)] for name, i in intervals.items()},
-        },
-        "data": {
-            "source": str(evaluation.catalog.source),
-            "images": len(evaluation.catalog),
-            "digest": _digest(evaluation.catalog),
-        },
-        "precision_at_recall": [round(p, 4) for p in report.precision_at],
-        "pictures": _pictures_json(
-            evaluation.catalog, {key for q in report.per_query for key in (q.id, *(hit[0] for hit in q.top))}
-        ),
-        "per_query": [
-            {
-                "id": q.id,
-                "label": q.label,
-                "ap": round(q.ap, 6),
-                "rank_of_first": q.rank_of_first,
-                "positives": q.positives,
-                "top": [[key, round(score, 6), correct] for key, score, correct in q.top],
-            }
-            for q in report.per_query
-        ],
-    }
-
-
-def recalls(queries: Sequence[Any], k: int) -> list[float]:
-    """Give 100 for each query with a right image among the first k, 0 for the others."""
-    return [100.0 * (q.rank_of_first is not None and q.rank_of_first <= k) for q in queries]
-
-
-def write_report_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a report with one line for each query, class and skipped picture; NaN is refused."""
-    parts = []
-    for name, content in value.items():
-        if name in _ONE_PER_LINE and content:
-            rows = ",\n".join(f"    {json.dumps(row, allow_nan=False)}" for row in content)
-            text = f"[\n{rows}\n  ]"
-        else:
-            text = json.dumps(content, allow_nan=False)
-        parts.append(f"  {json.dumps(name)}: {text}")
-    with atomic_write(path) as file:
-        file.write(("{\n" + ",\n".join(parts) + "\n}\n").encode())
-
-
 def read_saved_report(path: str | Path) -> SavedReport:
     """Read a report for a comparison: of `cfcd evaluate --out`, or any JSON with the same rows.
 
-    What is needed is `per_query`: a list of objects with `id` and `ap` in percent. Where a query has several
-    average precisions, `ap` maps names to numbers, null where one is not defined.
+    What is needed is `per_query`: a list of objects with `id` and `ap` (or `AP`) in percent. Where a query
+    has several average precisions, such as easy, medium and hard, `ap` maps names to numbers, null where one
+    is not defined. `label`, `rank_of_first`, `positives`, `ranks`, `precision` and `top` are used if there.
 
     Args:
         path: The file, or the folder with `report.json`.
@@ -176,23 +126,33 @@ def _query(row: Any, file: Path, number: int) -> SavedQuery:
     where = f"per_query, entry {number}"
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise _unusable(file, f"has no id in {where}")
-    if "ap" not in row:
+    if "ap" not in row and "AP" not in row:
         raise _unusable(file, f"has no ap in {where}")
-    aps = {name: ap for name, ap in _named(row["ap"]).items() if ap is not None}
-    if not all(_is_number(ap) and 0 <= ap <= 100 + 1e-6 for ap in aps.values()):
-        raise _unusable(file, f"has an ap that is no percentage in {where}")
-    ranks, positives = _named(row.get("rank_of_first")), _named(row.get("positives"))
-    ranked = all(rank is None or _is_count(rank, 1) for rank in ranks.values())
-    if not (ranked and all(count is None or _is_count(count, 0) for count in positives.values())):
-        raise _unusable(file, f"has a rank or a count that is not a whole number in {where}")
+    aps = {name: ap for name, ap in _named(row.get("ap", row.get("AP"))).items() if ap is not None}
+    precision = {name: at for name, at in _named(row.get("precision")).items() if at is not None}
+    if not all(map(_is_percent, aps.values())) or not all(
+        isinstance(at, dict) and all(map(_is_percent, at.values())) for at in precision.values()
+    ):
+        raise _unusable(file, f"has a measure that is no percentage in {where}")
+    ranks = {name: tuple(places) for name, places in _named(row.get("ranks")).items() if _is_list(places)}
+    firsts = _named(row["rank_of_first"]) if "rank_of_first" in row else {}
+    positives = {name: count for name, count in _named(row.get("positives")).items() if count is not None}
+    if not (
+        all(first is None or _is_count(first, 1) for first in firsts.values())
+        and all(_is_count(count, 0) for count in positives.values())
+        and all(_is_rising(places) for places in ranks.values())
+    ):
+        raise _unusable(file, f"has a rank or a count that cannot be in {where}")
     label = row.get("label")
     return SavedQuery(
-        row["id"],
-        None if label is None else str(label),
-        {name: float(ap) for name, ap in aps.items()},
-        ranks if "rank_of_first" in row else {},
-        {name: count for name, count in positives.items() if count is not None},
-        _top(row.get("top", []), file, where),
+        id=row["id"],
+        label=None if label is None else str(label),
+        ap={name: float(ap) for name, ap in aps.items()},
+        precision=precision,
+        rank_of_first=firsts or {name: places[0] + 1 if places else None for name, places in ranks.items()},
+        positives=positives or {name: len(places) for name, places in ranks.items()},
+        ranks=ranks,
+        top=_top(row.get("top", []), file, where),
     )
 
 
@@ -230,33 +190,20 @@ def _pictures(value: Any, file: Path) -> Pictures | None:
     return Pictures(Path(value["root"]), paths, {key: (b[0], b[1], b[2], b[3]) for key, b in boxes.items()})
 
 
-def _pictures_json(catalog: Catalog, wanted: set[str]) -> dict[str, Any]:
-    """List files and boxes of these ids; a file that lies at its id under the root needs no entry."""
-    at = {key: place for place, key in enumerate(catalog.ids) if key in wanted}
-    files = {key: catalog.file(place) for key, place in at.items()}
-    root = Path(os.path.normpath(catalog.root))
-    if not all(file.is_relative_to(root) for file in files.values()):
-        root = Path(os.path.commonpath([file.parent for file in files.values()]))
-    inside = {key: file.relative_to(root).as_posix() for key, file in files.items()}
-    boxes = catalog.boxes or [None] * len(catalog)
-    return {
-        "root": str(root),
-        "paths": {key: path for key, path in inside.items() if path != key},
-        "boxes": {key: list(box) for key, place in at.items() if (box := boxes[place]) is not None},
-    }
-
-
-def _digest(catalog: Catalog) -> str:
-    """Hash ids and labels in the order of the ids: equal for the same data, whatever way they were read."""
-    labels = catalog.labels or [None] * len(catalog)
-    digest = hashlib.sha256()
-    for pair in sorted(zip(catalog.ids, labels, strict=True), key=lambda pair: pair[0]):
-        digest.update(json.dumps(pair).encode())
-    return digest.hexdigest()
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _is_percent(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 100 + 1e-6
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_rising(places: tuple[Any, ...]) -> bool:
+    return all(_is_count(place, 0) for place in places) and all(a < b for a, b in pairwise(places))
 
 
 def _is_count(value: Any, least: int) -> bool:
