@@ -31,6 +31,8 @@ _SAID = {QUERY: "query", RIGHT: "right", WRONG: "wrong", UNKNOWN: "no label to j
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the page may fetch nothing
 _BADGE = '<svg class="badge" viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="11"/>{}</svg>'
 GRID_CSS = "grid.css"
+# File names may hold what no page may, such as NUL.
+_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(9), *range(11, 32), 127)}
 _JPEG_QUALITY = 85
 _PIXELS_PER_POINT = 1.5  # between ordinary and high-density screens
 
@@ -110,7 +112,7 @@ def write_html(path: Path, title: str, style_sheets: Sequence[str], body: str, t
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        file.write(document.encode("utf-8", errors="replace"))
+        file.write(document.translate(_CONTROLS).encode("utf-8", errors="replace"))
 
 
 class _Page:

@@ -129,7 +129,7 @@ def _query(row: Any, file: Path, number: int) -> SavedQuery:
     if "ap" not in row and "AP" not in row:
         raise _unusable(file, f"has no ap in {where}")
     aps = {name: ap for name, ap in _named(row.get("ap", row.get("AP"))).items() if ap is not None}
-    precision = {name: at for name, at in _named(row.get("precision")).items() if at is not None}
+    precision = {name: at for name, at in _measures(row.get("precision")).items() if at is not None}
     if not all(map(_is_percent, aps.values())) or not all(
         isinstance(at, dict) and all(map(_is_percent, at.values())) for at in precision.values()
     ):
@@ -158,6 +158,12 @@ def _query(row: Any, file: Path, number: int) -> SavedQuery:
 
 def _named(value: Any) -> dict[str, Any]:
     return {str(name): one for name, one in value.items()} if isinstance(value, dict) else {"": value}
+
+
+def _measures(value: Any) -> dict[str, Any]:
+    """Put measures that are given straight away under the only protocol."""
+    straight = isinstance(value, dict) and all(_is_number(one) for one in value.values())
+    return {"": value} if straight else _named(value)
 
 
 def _top(value: Any, file: Path, where: str) -> Top:
