@@ -49,16 +49,22 @@ def _options(
 
 def _register() -> None:
     from cfcd.cli.check import check
+    from cfcd.cli.compare import compare
     from cfcd.cli.create import create
     from cfcd.cli.demo import demo
     from cfcd.cli.encode import encode
     from cfcd.cli.evaluate import evaluate
+    from cfcd.cli.import_official import import_official
     from cfcd.cli.index import index, remove
     from cfcd.cli.info import info
+    from cfcd.cli.landmarks import evaluate_landmarks
     from cfcd.cli.search import search
     from cfcd.cli.train import train
 
-    for command in (check, encode, index, search, evaluate, train, info, remove, create, demo):
+    searching = (check, encode, index, search, remove, info)
+    measuring = (evaluate, compare, evaluate_landmarks)
+    making = (train, create, import_official, demo)
+    for command in (*searching, *measuring, *making):
         app.command()(interruptible(command))
 
 

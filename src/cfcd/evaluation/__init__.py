@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from cfcd.evaluation.folder import ClassResult, FolderReport, QueryResult, evaluate_descriptors
     from cfcd.evaluation.grid_html import write_grid_html
     from cfcd.evaluation.grid_png import write_grid_png
-    from cfcd.evaluation.metrics import average_precision, average_precision_at_r
+    from cfcd.evaluation.landmarks_v2 import (
+        global_average_precision,
+        landmark_recognition,
+        landmark_retrieval,
+    )
+    from cfcd.evaluation.landmarks_v2_run import evaluate_landmarks
+    from cfcd.evaluation.metrics import average_precision, average_precision_at_r, r_precision
     from cfcd.evaluation.run import Evaluation, evaluate
 
 __all__ = [
@@ -25,6 +31,11 @@ __all__ = [
     "average_precision_at_r",
     "evaluate",
     "evaluate_descriptors",
+    "evaluate_landmarks",
+    "global_average_precision",
+    "landmark_recognition",
+    "landmark_retrieval",
+    "r_precision",
     "write_grid_html",
     "write_grid_png",
 ]
@@ -40,6 +51,11 @@ __getattr__ = lazy_names(
         "GridCell": "cells",
         "GridRow": "cells",
         "QueryResult": "folder",
+        "global_average_precision": "landmarks_v2",
+        "landmark_recognition": "landmarks_v2",
+        "landmark_retrieval": "landmarks_v2",
+        "evaluate_landmarks": "landmarks_v2_run",
+        "r_precision": "metrics",
         "average_precision": "metrics",
         "average_precision_at_r": "metrics",
         "evaluate_descriptors": "folder",
