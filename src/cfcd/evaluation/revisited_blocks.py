@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from cfcd.errors import EvaluationError
 from cfcd.evaluation.revisited_rows import Floats, Rows
 
 NORM_TOLERANCE = 0.01  # storage in float16 moves a norm by less than 0.001
-_QUERY_STEP = 16
+_QUERY_STEP = 8
 _MOST_WORKERS = 4
 _ALIGNMENT = 64
 
@@ -87,7 +87,8 @@ class Reader:
         buffer[at:] = 0
         used = buffer[:at]
         if self._normalise:
-            norms = np.linalg.norm(used, axis=1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                norms = np.linalg.norm(used, axis=1)
             self._check(block, norms)
             used /= norms[:, None]
         else:
@@ -102,16 +103,13 @@ class Reader:
         at = int(np.flatnonzero(~good)[0])
         place, norm = self._source.describe(block.start + at), float(norms[at])
         if not np.isfinite(norm):
-            raise EvaluationError(
-                f"The descriptor of {place} holds NaN or infinity.",
-                "Look at that picture and encode it again.",
-            )
-        raise EvaluationError(
-            f"The descriptor of {place} has length {norm:.4g}, not 1.",
-            "Encode that picture again."
-            if norm == 0
-            else "Divide each row by its length, or ask for that with normalise=True (--normalise).",
-        )
+            what, mend = "is not finite: it holds NaN or infinity", "Encode that picture again."
+        elif norm == 0:
+            what, mend = "is all zeros", "Encode that picture again."
+        else:
+            what = f"has length {norm:.4g}, not 1"
+            mend = "Divide each row by its length, or ask for that with normalise=True (--normalise)."
+        raise EvaluationError(f"The descriptor of {place} {what}.", mend)
 
 
 def _norms(rows: Floats) -> Floats:
@@ -176,9 +174,9 @@ class Stream:
         self._workers = min(_MOST_WORKERS, os.cpu_count() or 1)
 
     def run(
-        self, rows: Rows, work: Callable[[Block, Floats], Result], chosen: Callable[[Block], bool]
+        self, rows: Rows, work: Callable[[Block, Floats], Result], chosen: Collection[int] | None = None
     ) -> Iterator[tuple[Block, Result]]:
-        """Yield what `work` makes of each chosen block and its (Q, n) scores."""
+        """Yield what `work` makes of each block, or the chosen ones by number, and its (Q, n) scores."""
         height = self.product.height
         reader = Reader(rows, height, self._dtype, self._normalise)
         spaces: SimpleQueue[tuple[Floats, Floats]] = SimpleQueue()
@@ -194,7 +192,8 @@ class Stream:
                 spaces.put((buffer, out))
 
         with _pool(self._workers) as pool:
-            yield from _ahead(pool, score, filter(chosen, blocks(rows, height)), self._workers + 1)
+            todo = (b for b in blocks(rows, height) if chosen is None or b.start // height in chosen)
+            yield from _ahead(pool, score, todo, self._workers + 1)
 
 
 @contextmanager
@@ -209,12 +208,11 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
 def _ahead(
     pool: ThreadPoolExecutor,
     work: Callable[[Block], Result],
-    todo: Iterable[Block],
+    todo: Iterator[Block],
     most: int,
 ) -> Iterator[Result]:
     """Map in threads and in order; unlike `Executor.map` it takes no more blocks than are under way."""
     waiting: deque[Future[Result]] = deque()
-    todo = iter(todo)
     waiting.extend(pool.submit(work, block) for block in islice(todo, most))
     while waiting:
         result = waiting.popleft().result()

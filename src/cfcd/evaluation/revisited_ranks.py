@@ -8,7 +8,7 @@ first; then everything streams through in blocks, and each block adds how many o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from cfcd.evaluation.revisited_rows import Floats, Rows
 
 _BLOCK_NUMBERS = 1 << 22  # a block of descriptors: 16 MiB in float32
 _BLOCK_ROWS = (1024, 8192)
+_COMPARISON = 0.02  # what it costs to compare a score with a target, to pick and sort it being 1 (measured)
 
 Integers = NDArray[np.int64]
 Progress = Callable[[int, int], None]
@@ -104,7 +105,7 @@ def _known_scores(stream: Stream, database: Rows, known: Sequence[Integers]) -> 
             scores[query, _within(positions, block) - block.start] for query, positions in enumerate(known)
         ]
 
-    for _, picked in stream.run(database, pick, lambda block: block.start // height in needed):
+    for _, picked in stream.run(database, pick, needed):
         for query, part in enumerate(picked):
             found[query].append(part)
     return [np.concatenate(parts) if parts else np.empty(0) for parts in found]
@@ -136,20 +137,27 @@ def _count(
     before = [np.zeros(len(order), np.int64) for order in orders]
     total = len(database) + (0 if distractors is None else len(distractors))
     done = 0
-    for rows in (database, distractors):
-        if rows is None:
-            continue
-        counter = _before if rows is database else _above
 
-        def work(block: Block, found: Floats, counter: _Counter = counter) -> list[Integers]:
+    def stream_past(rows: Rows, counter: _Counter) -> None:
+        nonlocal done
+
+        def work(block: Block, found: Floats) -> list[Integers]:
             return [counter(target, row, block) for target, row in zip(targets, found, strict=True)]
 
-        for block, counts in stream.run(rows, work, lambda _: True):
+        for block, counts in stream.run(rows, work):
             for at, count in enumerate(counts):
                 before[at] += count
             done += block.rows
             if progress is not None:
                 progress(done, total)
+
+    stream_past(database, _before)
+    if distractors is not None:
+        targets = [
+            replace(target, low=_how_many_low(count / len(database)))
+            for target, count in zip(targets, before, strict=True)
+        ]
+        stream_past(distractors, _above)
     placed = []
     for positions, values, order, ranks in zip(known, scores, orders, before, strict=True):
         full = np.full(len(positions), -1, np.int64)
@@ -160,24 +168,43 @@ def _count(
 
 @dataclass(frozen=True, eq=False)
 class _Targets:
-    """The images of one query to be placed: (T,) scores, increasing, and (T,) rows of the database."""
+    """The images of one query to be placed.
+
+    Attributes:
+        scores: (T,) increasing.
+        positions: (T,) rows of the database.
+        low: How many of the lowest are so deep in the crowd that comparing all scores with each is cheaper
+            than sorting what lies above them.
+    """
 
     scores: Floats
     positions: Integers
+    low: int = 0
 
 
 _Counter = Callable[[_Targets, Floats, Block], Integers]
 
 
-def _above(targets: _Targets, row: Floats, _block: Block | None = None) -> Integers:
+def _how_many_low(shares: NDArray[np.float64]) -> int:
+    """Choose `low` from the (T,) shares of all scores that are above each target."""
+    compared = _COMPARISON * np.arange(len(shares) + 1)
+    return int(np.argmin(compared + np.append(shares, 0)))
+
+
+def _above(targets: _Targets, row: Floats, _block: Block) -> Integers:
     """Count the scores of one query's row that are higher, for each target."""
-    near = _sorted_from(targets, row)
-    return len(near) - np.searchsorted(near, targets.scores, "right")
+    counts = np.empty(len(targets.scores), np.int64)
+    for at, score in enumerate(targets.scores[: targets.low]):
+        counts[at] = np.count_nonzero(row > score)
+    high = targets.scores[targets.low :]
+    near = _sorted_from(high, row)
+    counts[targets.low :] = len(near) - np.searchsorted(near, high, "right")
+    return counts
 
 
 def _before(targets: _Targets, row: Floats, block: Block) -> Integers:
     """Count the scores of a row of the database that are higher, or equal and earlier, for each target."""
-    near = _sorted_from(targets, row)
+    near = _sorted_from(targets.scores, row)
     right = np.searchsorted(near, targets.scores, "right")
     equal = right - np.searchsorted(near, targets.scores, "left")
     counts = len(near) - right + np.where(targets.positions >= block.start + block.rows, equal, 0)
@@ -188,6 +215,6 @@ def _before(targets: _Targets, row: Floats, block: Block) -> Integers:
     return counts
 
 
-def _sorted_from(targets: _Targets, row: Floats) -> Floats:
-    """Sort the scores of a block that reach the lowest target: mostly few, and a small sort is cheap."""
-    return np.sort(row[row >= targets.scores[0]]) if len(targets.scores) else row[:0]
+def _sorted_from(scores: Floats, row: Floats) -> Floats:
+    """Sort what of a row reaches the lowest of increasing scores."""
+    return np.sort(row[row >= scores[0]]) if len(scores) else row[:0]
