@@ -210,16 +210,16 @@ def _differences(a: SavedReport, b: SavedReport) -> list[str]:
     said = []
     for name, own, other in (("A", first, second), ("B", second, first)):
         if alone := [key for key in own if key not in other]:
-            said.append(f"{len(alone):,} queries are only in {name}, such as {_listed(alone)}.")
+            said.append(f"Only in {name}: {_some(alone)}.")
     shared = [key for key in first if key in second]
     if changed := [key for key in shared if first[key].label != second[key].label]:
-        said.append(f"{len(changed):,} queries have another label, such as {_listed(changed)}.")
+        said.append(f"With another label: {_some(changed)}.")
     if changed := [key for key in shared if first[key].positives != second[key].positives]:
-        said.append(f"{len(changed):,} queries have another number of right images: {_listed(changed)}.")
+        said.append(f"With another number of right images: {_some(changed)}.")
     for name in ("gallery", "database", "distractors"):
         sizes = [report.facts.get(name) for report in (a, b)]
         if sizes[0] != sizes[1]:
-            said.append(f"The images of the {name} number {sizes[0]} in A and {sizes[1]} in B.")
+            said.append(f"Size of the {name}: {sizes[0]} in A, {sizes[1]} in B.")
     digests = [_digest(report.facts.get("data")) for report in (a, b)]
     if not said and None not in digests and digests[0] != digests[1]:
         said.append("The galleries hold other images or labels.")
@@ -228,6 +228,11 @@ def _differences(a: SavedReport, b: SavedReport) -> list[str]:
 
 def _digest(data: Any) -> Any:
     return data.get("digest") if isinstance(data, Mapping) else None
+
+
+def _some(queries: Sequence[str]) -> str:
+    count = "1 query" if len(queries) == 1 else f"{len(queries):,} queries"
+    return f"{count}, {_listed(queries)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -172,7 +172,9 @@ def _facts(evaluation: Evaluation) -> Facts:
         "queries": query_words(report),
         "queries left out": f"{report.skipped_queries:,} without label or right image",
         "pictures left out": f"{len(evaluation.skipped):,}",
-        "cropping": f"{boxed:,} pictures to the box in the data" if boxed else "none, whole pictures",
+        "cropping": f"to its box: {boxed:,} of {len(catalog):,} pictures"
+        if boxed
+        else "none, whole pictures",
         "average precision": AP_RULES.get(report.ap_rule, report.ap_rule),
         "cfcd": cfcd.__version__,
     }

@@ -32,7 +32,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the 
 _BADGE = '<svg class="badge" viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="11"/>{}</svg>'
 GRID_CSS = "grid.css"
 # File names may hold what no page may, such as NUL.
-_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(9), *range(11, 32), 127)}
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), 127), "\N{REPLACEMENT CHARACTER}")
 _JPEG_QUALITY = 85
 _PIXELS_PER_POINT = 1.5  # between ordinary and high-density screens
 
