@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from cfcd.training.passes import Advance, Passes
 
 _QUERY_SHARE = 3  # one query to two pictures of the gallery
+_PER_CLASS = 4  # pictures at least, where not all classes fit: one alone would find nothing of its kind
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,16 @@ class Monitor:
     def choose(cls, catalog: Catalog, data: TrainingSet, most: int) -> Monitor | None:
         """Choose up to `most` pictures, evenly spread: queries and gallery, else of the training pictures.
 
+        Of many classes with few pictures each some are chosen, so that queries have something to find.
         Returns None for `most` 0.
         """
         if most <= 0:
             return None
         sides = catalog.query_gallery()
         if sides is None:
-            rows = _spread(range(len(data)), most)
+            rows = _some_classes(data.labels, most)
             return cls(data.catalog.select(rows), None, None, f"{len(rows)} training pictures")
-        queries = _spread(sides[0], max(1, most // _QUERY_SHARE))
-        gallery = _spread(sides[1], max(1, most - len(queries)))
+        queries, gallery = _some_queries(catalog.labels or [None] * len(catalog), *sides, most)
         rows = sorted({*queries, *gallery})
         place = {row: at for at, row in enumerate(rows)}
         return cls(
@@ -102,7 +106,32 @@ class Monitor:
         return report.mAP
 
 
-def _spread(rows: Sequence[int], most: int) -> list[int]:
+def _some_classes(labels: NDArray[np.int64], most: int) -> list[int]:
+    """Choose rows for a search of each picture among the others."""
+    if len(labels) <= most:
+        return list(range(len(labels)))
+    order = np.argsort(labels, kind="stable")
+    classes = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    chosen = _spread([rows for rows in classes if len(rows) > 1] or classes, max(1, most // _PER_CLASS))
+    return sorted(row for rows in chosen for row in _spread(rows.tolist(), most // len(chosen)))
+
+
+def _some_queries(
+    labels: Sequence[str | None], queries: Sequence[int], gallery: Sequence[int], most: int
+) -> tuple[list[int], list[int]]:
+    """Choose queries that have something to find, what they find first, and other pictures around it."""
+    count, own = Counter(labels[row] for row in gallery), set(gallery)
+    able = [row for row in queries if labels[row] is not None and count[labels[row]] > (row in own)]
+    chosen = _spread(able or queries, max(1, most // _QUERY_SHARE))
+    room = max(1, most - len(chosen))
+    wanted = {labels[row] for row in chosen}
+    right = _spread([row for row in gallery if labels[row] in wanted], room)
+    rest = [row for row in gallery if labels[row] not in wanted]
+    kept = {*right, *_spread(rest, room - len(right))}
+    return chosen, [row for row in gallery if row in kept]
+
+
+def _spread(rows: Sequence[T], most: int) -> list[T]:
     if len(rows) <= most:
         return list(rows)
     return [rows[at * len(rows) // most] for at in range(most)]
