@@ -76,6 +76,9 @@ def test_ties_are_placed_as_by_a_stable_sort(case, dtype):
         assert placed.positions.tolist() == sorted(rows)
         assert placed.ranks.tolist() == slow_ranks(all_scores, rows)
         assert placed.scores.tolist() == all_scores[sorted(rows)].tolist()
+        best = np.argsort(-all_scores, kind="stable")[:10]
+        assert placed.best.tolist() == best.tolist()
+        assert placed.best_scores.tolist() == all_scores[best].tolist()
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:

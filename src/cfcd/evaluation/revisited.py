@@ -46,6 +46,7 @@ def revisited(
     protocols: Sequence[str] = ("easy", "medium", "hard"),
     ks: Sequence[int] = (1, 5, 10),
     ap_rule: ApRule = "trapezoid",
+    top: int = 10,
     normalise: bool = False,
     progress: Progress | None = None,
 ) -> RevisitedReport:
@@ -70,6 +71,7 @@ def revisited(
         protocols: Any of "easy", "medium", "hard".
         ks: Where precision is measured.
         ap_rule: "trapezoid", the benchmark's own, or "standard", see `average_precision`.
+        top: How many of the best images to name for each query.
         normalise: Divide rows by their lengths instead of refusing those that are not unit vectors.
         progress: Called with (done, total) database images and distractors.
 
@@ -81,7 +83,7 @@ def revisited(
         EvaluationError: Descriptors and ground truth do not fit together, a row is no finite unit vector, an
             option is unknown, or no query has a right image.
     """
-    _check_options(protocols, ks, ap_rule)
+    _check_options(protocols, (*ks, top), ap_rule)
     truth = read_truth(ground_truth)
     query_rows = as_rows(queries, "the query array", truth.queries)
     image_rows = as_rows(database, "the database array", truth.database)
@@ -95,6 +97,7 @@ def revisited(
         protocols=protocols,
         ks=ks,
         ap_rule=ap_rule,
+        top=top,
         normalise=normalise,
         progress=progress,
     )
@@ -110,6 +113,7 @@ def measure(
     protocols: Sequence[str] = ("easy", "medium", "hard"),
     ks: Sequence[int] = (1, 5, 10),
     ap_rule: ApRule = "trapezoid",
+    top: int = 10,
     normalise: bool = False,
     progress: Progress | None = None,
 ) -> RevisitedReport:
@@ -122,10 +126,18 @@ def measure(
     known = [_rows(entry, _KINDS) for entry in truth.rows]
     asked = [np.isin(every, _rows(entry, right)) for every, entry in zip(known, truth.rows, strict=True)]
     places = place_known(
-        queries, database, distractors, known, asked, block=block, normalise=normalise, progress=progress
+        queries,
+        database,
+        distractors,
+        known,
+        asked,
+        top=top,
+        block=block,
+        normalise=normalise,
+        progress=progress,
     )
     per_query = tuple(
-        _judge(name, entry, placed, protocols, ks, ap_rule)
+        _judge(name, entry, placed, truth.database, protocols, ks, ap_rule)
         for name, entry, placed in zip(truth.queries, truth.rows, places, strict=True)
     )
     return RevisitedReport(
@@ -196,7 +208,9 @@ def _check_options(protocols: Sequence[str], ks: Sequence[int], ap_rule: str) ->
         what = f"The protocol {unknown[0]!r} is unknown." if unknown else "Each protocol is to be named once."
         raise EvaluationError(what, f"Choose from {', '.join(PROTOCOLS)}.")
     if not all(isinstance(k, int) and k > 0 for k in ks):
-        raise EvaluationError(f"Precision cannot be measured at {ks!r}.", "Give whole numbers from 1.")
+        raise EvaluationError(
+            f"One of {', '.join(map(str, ks))} is no number of images.", "Give whole numbers from 1."
+        )
     if ap_rule not in AP_RULES:
         raise EvaluationError(
             f"The average precision rule {ap_rule!r} is unknown.", f"Use one of {', '.join(AP_RULES)}."
@@ -207,6 +221,7 @@ def _judge(
     name: str,
     entry: Mapping[str, Integers],
     placed: Placed,
+    names: Sequence[str],
     protocols: Sequence[str],
     ks: Sequence[int],
     ap_rule: ApRule,
@@ -223,7 +238,18 @@ def _judge(
         aps[protocol] = 100 * average_precision(ranks, len(ranks), ap_rule)
         precisions[protocol] = {k: 100 * _precision_at(ranks, k) for k in ks}
         places[protocol] = tuple(ranks.tolist())
-    return RevisitedQuery(name, aps, precisions, places)
+    return RevisitedQuery(name, aps, precisions, places, _hits(entry, placed, names))
+
+
+def _hits(
+    entry: Mapping[str, Integers], placed: Placed, names: Sequence[str]
+) -> tuple[tuple[str, float, bool | None], ...]:
+    right, junk = set(_rows(entry, ("easy", "hard")).tolist()), set(entry["junk"].tolist())
+    hits = []
+    for row, score in zip(placed.best.tolist(), placed.best_scores.tolist(), strict=True):
+        name = names[row] if row < len(names) else f"distractor {row - len(names)}"
+        hits.append((name, score, None if row in junk else row in right))
+    return tuple(hits)
 
 
 def _ranks_without(placed: Placed, right: Integers, ignored: Integers) -> Integers:

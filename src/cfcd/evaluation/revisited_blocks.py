@@ -170,7 +170,7 @@ class Stream:
     """Send blocks through the product in a few threads, in order, with a bounded number under way."""
 
     def __init__(self, product: Product, dtype: np.dtype[Any], normalise: bool) -> None:
-        self.product, self._dtype, self._normalise = product, dtype, normalise
+        self.product, self.dtype, self._normalise = product, dtype, normalise
         self._workers = min(_MOST_WORKERS, os.cpu_count() or 1)
 
     def run(
@@ -178,10 +178,10 @@ class Stream:
     ) -> Iterator[tuple[Block, Result]]:
         """Yield what `work` makes of each block, or the chosen ones by number, and its (Q, n) scores."""
         height = self.product.height
-        reader = Reader(rows, height, self._dtype, self._normalise)
+        reader = Reader(rows, height, self.dtype, self._normalise)
         spaces: SimpleQueue[tuple[Floats, Floats]] = SimpleQueue()
         for _ in range(self._workers):
-            spaces.put((aligned((height, rows.dim), self._dtype), aligned(self.product.shape, self._dtype)))
+            spaces.put((aligned((height, rows.dim), self.dtype), aligned(self.product.shape, self.dtype)))
 
         def score(block: Block) -> tuple[Block, Result]:
             buffer, out = spaces.get()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +34,15 @@ class Placed:
         positions: (L,) rows of the database, increasing.
         scores: (L,) inner products with the query.
         ranks: (L,) 0-based places among all images, -1 where it was not asked for.
+        best: Rows of the best images of all, best first; those of distractors go on behind the database's.
+        best_scores: Their scores.
     """
 
     positions: Integers
     scores: Floats
     ranks: Integers
+    best: Integers
+    best_scores: Floats
 
 
 def place_known(
@@ -47,6 +52,7 @@ def place_known(
     known: Sequence[Integers],
     asked: Sequence[NDArray[np.bool_]],
     *,
+    top: int = 10,
     block: int | None = None,
     normalise: bool = False,
     progress: Progress | None = None,
@@ -62,6 +68,7 @@ def place_known(
         distractors: Further descriptors, behind the database in order.
         known: Per query the rows of the database to score, increasing.
         asked: Per query which of these to place too.
+        top: How many of the best images to name.
         block: Rows scored at a time; by default 1024 to 8192, so that a block has about 16 MiB.
         normalise: Divide rows by their lengths instead of refusing those that are not unit vectors.
         progress: Called with (done, total) rows streamed.
@@ -86,7 +93,7 @@ def place_known(
     product = Product(read_queries.read(first, aligned((len(queries), queries.dim), dtype)), height)
     stream = Stream(product, dtype, normalise)
     scores = _known_scores(stream, database, known)
-    return _count(stream, database, distractors, known, scores, asked, progress)
+    return _count(stream, database, distractors, known, scores, asked, top, progress)
 
 
 def _block_rows(dim: int) -> int:
@@ -108,7 +115,7 @@ def _known_scores(stream: Stream, database: Rows, known: Sequence[Integers]) -> 
     for _, picked in stream.run(database, pick, needed):
         for query, part in enumerate(picked):
             found[query].append(part)
-    return [np.concatenate(parts) if parts else np.empty(0) for parts in found]
+    return [np.concatenate(parts) if parts else np.empty(0, stream.dtype) for parts in found]
 
 
 def _within(positions: Integers, block: Block) -> Integers:
@@ -123,6 +130,7 @@ def _count(
     known: Sequence[Integers],
     scores: Sequence[Floats],
     asked: Sequence[NDArray[np.bool_]],
+    top: int,
     progress: Progress | None,
 ) -> list[Placed]:
     """Stream everything past the asked images, lowest score first, and count what comes before each."""
@@ -135,18 +143,23 @@ def _count(
         for order, values, positions in zip(orders, scores, known, strict=True)
     ]
     before = [np.zeros(len(order), np.int64) for order in orders]
+    best = [_Best(top, stream.dtype) for _ in orders]
     total = len(database) + (0 if distractors is None else len(distractors))
     done = 0
 
     def stream_past(rows: Rows, counter: _Counter) -> None:
         nonlocal done
+        offset = done
 
-        def work(block: Block, found: Floats) -> list[Integers]:
-            return [counter(target, row, block) for target, row in zip(targets, found, strict=True)]
+        def work(block: Block, found: Floats) -> tuple[list[Integers], list[tuple[Integers, Floats]]]:
+            counts = [counter(target, row, block) for target, row in zip(targets, found, strict=True)]
+            return counts, [hits.candidates(row) for hits, row in zip(best, found, strict=True)]
 
-        for block, counts in stream.run(rows, work):
+        for block, (counts, candidates) in stream.run(rows, work):
             for at, count in enumerate(counts):
                 before[at] += count
+            for hits, (places, values) in zip(best, candidates, strict=True):
+                hits.add(places + (offset + block.start), values)
             done += block.rows
             if progress is not None:
                 progress(done, total)
@@ -159,11 +172,36 @@ def _count(
         ]
         stream_past(distractors, _above)
     placed = []
-    for positions, values, order, ranks in zip(known, scores, orders, before, strict=True):
+    for positions, values, order, ranks, hits in zip(known, scores, orders, before, best, strict=True):
         full = np.full(len(positions), -1, np.int64)
         full[order] = ranks
-        placed.append(Placed(positions, values, full))
+        placed.append(Placed(positions, values, full, hits.rows, hits.scores))
     return placed
+
+
+class _Best:
+    """The best rows of one query so far: (k,) rows and scores, best first, ties by row."""
+
+    def __init__(self, k: int, dtype: np.dtype[Any]) -> None:
+        self._k = k
+        self.rows, self.scores = np.empty(0, np.int64), np.empty(0, dtype)
+
+    def candidates(self, row: Floats) -> tuple[Integers, Floats]:
+        """Pick the places and scores of a block's row that may be among the best; safe in any thread."""
+        seen = self.scores  # blocks that are being added meanwhile only raise the bar
+        places = np.flatnonzero(row > seen[-1]) if len(seen) == self._k else np.arange(len(row))
+        if len(places) > self._k:
+            values = row[places]
+            least = np.partition(values, len(values) - self._k)[-self._k]
+            places = places[values >= least]  # with those that tie for the last place
+            places = places[np.argsort(-row[places], kind="stable")[: self._k]]
+        return places, row[places]
+
+    def add(self, rows: Integers, scores: Floats) -> None:
+        """Take in the candidates of the next block."""
+        rows, scores = np.concatenate([self.rows, rows]), np.concatenate([self.scores, scores])
+        order = np.lexsort((rows, -scores))[: self._k]
+        self.rows, self.scores = rows[order], scores[order]
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,12 +28,15 @@ class RevisitedQuery:
         ap: Protocol -> average precision in percent.
         precision_at: Protocol -> k -> precision at k in percent.
         ranks: Protocol -> 0-based places of the right images, increasing, ignored images taken out.
+        top: (id, score, right or wrong) of the best images of all, best first: right are easy and hard ones
+            alike, None stands for junk. Distractors, whose names are not known, are "distractor ROW".
     """
 
     id: str
     ap: Mapping[str, float | None]
     precision_at: Mapping[str, Mapping[int, float] | None]
     ranks: Mapping[str, tuple[int, ...] | None]
+    top: tuple[tuple[str, float, bool | None], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the query as plain data."""
@@ -44,7 +47,8 @@ class RevisitedQuery:
         ranks = {
             protocol: None if places is None else list(places) for protocol, places in self.ranks.items()
         }
-        return {"id": self.id, "AP": dict(self.ap), "precision": precision, "ranks": ranks}
+        top = [list(hit) for hit in self.top]
+        return {"id": self.id, "ap": dict(self.ap), "precision": precision, "ranks": ranks, "top": top}
 
 
 @dataclass(frozen=True)
