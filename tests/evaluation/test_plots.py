@@ -77,6 +77,23 @@ def test_recall_curves_stay_within_their_axes(a: float, b: float, last: int):
     assert all(top - 0.1 <= y <= bottom + 0.1 for _, y in points(svg, "a"))
 
 
+@pytest.mark.parametrize(
+    ("least", "floor", "step"),
+    [
+        (0, 0, 20),
+        (1, 0, 20),
+        (33.3, 20, 20),
+        (50.9, 40, 20),
+        (51, 50, 10),
+        (78, 75, 5),
+        (97.6, 90, 2),
+        (100, 90, 2),
+    ],
+)
+def test_axes_begin_at_a_tick_below_all_values(least: float, floor: int, step: int):
+    assert plots._floor(least) == (floor, step)
+
+
 def test_a_perfect_recall_of_one_image_can_be_drawn():
     svg = plots.recall_plot([Curve("", ((1.0, 100.0),))])
     assert len(points(svg, "a")) == 1

@@ -95,10 +95,9 @@ def recall_plot(curves: Sequence[Curve]) -> str:
     """Draw the share of queries with a right image among the first k, in percent, over k (logarithmic)."""
     last = max(2.0, *(curve.points[-1][0] for curve in curves))
     least = min(y for curve in curves for _, y in curve.points)
-    floor = max(0.0, min(90.0, 10 * math.floor((least - 2) / 10)))
+    floor, step = _floor(least)
     frame = _Frame.of((1, last), (floor, 100), log=True)
-    step = 20 if floor <= 40 else 10 if floor <= 70 else 5 if floor < 90 else 2
-    y_ticks = [v for v in range(0, 101, step) if v >= floor]
+    y_ticks = range(floor, 101, step)
     x_ticks = [k for k in _STEPS if k <= last]
     parts = frame.axes(x_ticks, y_ticks, "first k images", "queries with a right one, %", upright=True)
     for curve in curves:
@@ -107,6 +106,14 @@ def recall_plot(curves: Sequence[Curve]) -> str:
             if k in _MARKED_RECALLS:
                 parts.append(_dot(frame, k, share, curve, f"R@{k:g}: {share:.1f} %"))
     return _svg("Recall at k", [*parts, *_legend(frame, curves, right=True)])
+
+
+def _floor(least: float) -> tuple[int, int]:
+    """Choose where an axis up to 100 begins, below the least value, and the step of its ticks."""
+    for step, lowest in ((2, 90), (5, 75), (10, 50)):
+        if least - 1 >= lowest:
+            return min(90, step * math.floor((least - 1) / step)), step
+    return 20 * max(0, math.floor((least - 1) / 20)), 20
 
 
 def sorted_bars_plot(queries: Sequence[tuple[str, float]]) -> str:
@@ -140,7 +147,7 @@ def sorted_bars_plot(queries: Sequence[tuple[str, float]]) -> str:
     parts.append(_line(_LEFT, frame.y(mean), frame.right, frame.y(mean), "mean"))
     above = -6 if mean < 90 else 15
     parts.append(_text(frame.right - 4, frame.y(mean) + above, f"mean {mean:.1f}", "end", "strong"))
-    return _svg("Average precision of every query", parts, *size)
+    return _svg("Average precision of every query", parts, size[0], size[1] - 16)  # no ticks below
 
 
 def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
