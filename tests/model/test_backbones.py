@@ -97,3 +97,42 @@ def test_nothing_in_a_configuration_can_name_code_to_fetch():
 )
 def test_stride_follows_from_the_configuration(name, values, stride):
     assert backbones.map_stride(getattr(transformers, name)(**values)) == stride
+
+
+TINY_RESNET = {
+    "model_type": "resnet",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 12, 16, 20],
+    "depths": [1, 2, 1, 1],
+    "layer_type": "bottleneck",
+    "downsample_in_bottleneck": False,
+}
+
+
+@pytest.mark.parametrize("kind", ["ResNetBackbone", "ResNetModel"])
+def test_stages_of_a_resnet_make_the_map_one_after_the_other(kind):
+    torch.manual_seed(0)
+    values = {**TINY_RESNET, "architectures": [kind]}
+    net = backbones.build_backbone(Network("transformers", 20, backbone_config=values)).eval()
+    stages = net.stages()
+    assert len(stages) == 5
+    x = maps = torch.randn(2, 3, 64, 96)
+    shapes = []
+    with torch.no_grad():
+        expected = net(x)
+        for stage in stages:
+            maps = stage(maps)
+            shapes.append((maps.shape[1], x.shape[2] // maps.shape[2]))
+    assert torch.equal(maps, expected)
+    assert shapes == [(8, 4), (8, 4), (12, 8), (16, 16), (20, 32)]
+    owned = [id(value) for stage in stages for value in stage.parameters()]
+    assert sorted(owned) == sorted(id(value) for value in net.parameters())
+
+
+def test_other_networks_are_one_stage():
+    net = backbones.build_backbone(tiny()).eval()
+    (only,) = net.stages()
+    x = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(only(x), net(x))
+    assert only(x).shape == (1, 16, 2, 2)

@@ -82,6 +82,32 @@ def test_random_weights_let_the_signal_through():
     assert 0.05 < maps.mean() < 5.5
 
 
+def test_stages_make_the_map_one_after_the_other():
+    torch.manual_seed(0)
+    net = lite0.EfficientNetLite0().eval()
+    stages = net.stages()
+    assert len(stages) == 18
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = net(x)
+        maps, shapes = x, []
+        for stage in stages:
+            maps = stage(maps)
+            shapes.append((maps.shape[1], x.shape[2] // maps.shape[2]))
+    assert torch.equal(maps, expected)
+    # Channels and stride after the stem, after the last block of each row of the published table, after all.
+    rows = [0, 1, 3, 5, 8, 11, 15, 16, 17]
+    table = [(32, 2), (16, 2), (24, 4), (40, 8), (80, 16), (112, 16), (192, 32), (320, 32), (1280, 32)]
+    assert [shapes[row] for row in rows] == table
+
+
+def test_every_parameter_belongs_to_one_stage():
+    net = lite0.EfficientNetLite0()
+    owned = [id(value) for stage in net.stages() for value in stage.parameters()]
+    assert len(owned) == len(set(owned))
+    assert set(owned) == {id(value) for value in net.parameters()}
+
+
 def test_every_tensor_is_found_by_name(network, published):
     renamed = {lite0.rename_published(key): key for key in published}
     assert set(renamed) - {None} == set(network.state_dict())
