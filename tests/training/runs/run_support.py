@@ -44,8 +44,9 @@ TINY: dict[str, object] = {
     "coarse.batch": 8,
     "fine.epochs": 1,
     "fine.batch": 16,
+    "fine.weight": 1.0,
 }
-METRIC = TINY | {"whitening.kind": "metric", "whitening.dim": 24}
+METRIC = TINY | {"whitening.kind": "metric", "whitening.dim": 16}
 STEPS = 2 * 3 + 2
 """Steps of a run by these options: 24 pictures in batches of 8, twice, then 32 in batches of 16."""
 
@@ -72,6 +73,10 @@ class FinishedRun:
     summary: TrainSummary
     notes: list[str]
     progress: list[str]
+
+
+WIDE = {"STAGES": lite0.STAGES, "CHANNELS": lite0.CHANNELS}
+"""What `make_thin` changes in the module lite0."""
 
 
 def make_collection(root: Path) -> Path:
