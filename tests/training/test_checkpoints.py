@@ -45,6 +45,10 @@ def example(**values: Any) -> Checkpoint:
     return replace(checkpoint, **values)
 
 
+def values_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {item.name: getattr(checkpoint, item.name) for item in fields(Checkpoint)}
+
+
 def same(left: Any, right: Any) -> bool:
     """Compare nested plain values and tensors, types included: resuming must be exact."""
     if isinstance(left, torch.Tensor):
@@ -142,8 +146,7 @@ class Trap:
 
 def test_a_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path) -> None:
     trap = tmp_path / "sprung"
-    values = {item.name: getattr(example(), item.name) for item in fields(Checkpoint)}
-    torch.save({"format": 1, **values, "recipe": {"name": Trap(trap)}}, tmp_path / FILE)
+    torch.save({"format": 1, **values_of(example()), "recipe": {"name": Trap(trap)}}, tmp_path / FILE)
     with pytest.raises(TrainingError) as caught:
         load_checkpoint(tmp_path)
     assert not trap.exists()
@@ -159,7 +162,7 @@ def test_the_trap_works(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["format", "missing", "more", "list"])
 def test_another_version_is_named(tmp_path: Path, change: str) -> None:
-    values: Any = {"format": 1} | {item.name: getattr(example(), item.name) for item in fields(Checkpoint)}
+    values: Any = {"format": 1} | values_of(example())
     if change == "format":
         values["format"] = 2
     elif change == "missing":
