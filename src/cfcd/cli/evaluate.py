@@ -1,4 +1,4 @@
-"""`cfcd evaluate`: how well labelled pictures find each other."""
+"""`cfcd evaluate`: how well pictures find their own kind, on labelled data or by a published benchmark."""
 
 from __future__ import annotations
 
@@ -7,28 +7,56 @@ from typing import Annotated
 
 import typer
 
-from cfcd.cli.options import (
-    AllowTruncated,
-    Data,
-    Device,
-    Json,
-    ModelName,
-    Precision,
-    Root,
-    Scales,
-    Size,
-)
+from cfcd.cli.options import AllowTruncated, Device, Json, ModelName, Precision, Scales, Size
+
+_OF_BENCHMARKS = {"--queries", "--database", "--ground-truth", "--distractors", "--no-crop", "--normalise"}
 
 
 def evaluate(
-    data: Data,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help=(
+                "Pictures: a folder (one sub-folder per object, or flat), a CSV or Parquet table, a text "
+                "list; a gallery; a folder made by cfcd encode; or a benchmark: roxford5k, rparis6k."
+            ),
+            show_default=False,
+        ),
+    ] = None,
     model: ModelName = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for report.json, the worst queries as pictures, and the descriptors."),
+        typer.Option(help="Folder for the report, the worst queries as pictures, and the descriptors."),
     ] = None,
     worst: Annotated[int, typer.Option(min=1, help="Queries shown in the pictures of --out.")] = 20,
-    root: Root = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that relative paths in a table start from; of a benchmark the one with jpg/.",
+            show_default="the table's own",
+        ),
+    ] = None,
+    distractors: Annotated[
+        Path | None,
+        typer.Option(help="Benchmark: more images to search: made by cfcd encode, .npy, or pictures."),
+    ] = None,
+    ground_truth: Annotated[
+        Path | None,
+        typer.Option(help="Benchmark: its ground truth.", show_default="gnd_DATA.pkl in --root"),
+    ] = None,
+    no_crop: Annotated[
+        bool, typer.Option("--no-crop", help="Benchmark: whole queries instead of their boxes.")
+    ] = False,
+    queries: Annotated[
+        Path | None, typer.Option(help="Benchmark from descriptors: .npy with one row per query.")
+    ] = None,
+    database: Annotated[
+        Path | None, typer.Option(help="Benchmark from descriptors: .npy with one row per image.")
+    ] = None,
+    normalise: Annotated[
+        bool, typer.Option("--normalise", help="Divide rows of --queries and --database by their lengths.")
+    ] = False,
     size: Size = None,
     scales: Scales = None,
     device: Device = "auto",
@@ -39,14 +67,113 @@ def evaluate(
     """Measure retrieval on labelled pictures: mAP, mAP@R, R@1/5/10 in percent, and per class.
 
     With splits train and test (or query and gallery) the one searches the other; otherwise every
-    picture searches all others. Pictures without a label count as wrong hits. DATA may also be a
-    gallery or a folder made by cfcd encode.
+    picture searches all others. Pictures without a label count as wrong hits.
+
+    DATA roxford5k or rparis6k (Revisited Oxford and Paris): mAP and mP@1/5/10, Easy, Medium, Hard, by
+    the images in --root or by descriptors of any method.
 
     \b
     cfcd evaluate photos/
     cfcd evaluate catalog.csv --model runs/mine --out report/
     cfcd evaluate gallery/ --json
+    cfcd evaluate roxford5k --root roxford5k/ --model runs/mine --scales 5 --out report/
+    cfcd evaluate roxford5k --queries q.npy --database x.npy --ground-truth gnd_roxford5k.pkl
     """
+    from cfcd.cli.output import emit, note_skipped, progress
+
+    given = {
+        **{"--model": model, "--size": size, "--scales": scales, "--root": root},
+        **{"--queries": queries, "--database": database, "--ground-truth": ground_truth},
+        **{"--distractors": distractors, "--no-crop": no_crop or None, "--normalise": normalise or None},
+    }
+    way = _way(data, {option for option, value in given.items() if value is not None})
+    settings = (model, size, scales, device, precision, allow_truncated)
+    if way == "labelled":
+        _labelled(Path(str(data)), root, out, worst, settings, as_json)
+        return
+    from cfcd.evaluation.evaluation_json import write_report_json
+    from cfcd.evaluation.revisited_run import evaluate_files, evaluate_images
+
+    if way == "files":
+        evaluation = evaluate_files(
+            str(queries),
+            str(database),
+            str(ground_truth),
+            dataset=None if data is None else str(data),
+            distractors=distractors,
+            normalise=normalise,
+            progress=progress,
+        )
+    else:
+        from cfcd.cli.options import make_encoder
+
+        evaluation = evaluate_images(
+            str(data),
+            str(root),
+            make_encoder(*settings),
+            distractors=distractors,
+            ground_truth=ground_truth,
+            crop=not no_crop,
+            out=out,
+            progress=progress,
+        )
+    note_skipped([(str(item.path), reason) for item, reason in evaluation.skipped])
+    text = evaluation.text()
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_report_json(out / "report.json", evaluation.to_json())
+        text += f"\nwrote {out / 'report.json'}"
+    emit(evaluation.to_json(), text, as_json)
+
+
+def _way(data: Path | None, named: set[str]) -> str:
+    """Tell what is asked for: "labelled" data, or a benchmark by its "images" or by descriptor "files".
+
+    Raises:
+        UsageError: The options given do not belong together.
+    """
+    from cfcd.errors import UsageError
+    from cfcd.evaluation.revisited_data import BENCHMARKS, nearest_benchmark
+
+    known = " and ".join(BENCHMARKS)
+    files = named & {"--queries", "--database"}
+    if str(data) in BENCHMARKS or (data is None and files):
+        if files:
+            for option in ("--queries", "--database", "--ground-truth"):
+                if option not in named:
+                    raise UsageError(
+                        f"{option} is not given.", "Descriptors need --queries, --database, --ground-truth."
+                    )
+            if idle := named & {"--model", "--size", "--scales", "--root", "--no-crop"}:
+                raise UsageError(
+                    f"Descriptors are made already, so {min(idle)} has no effect.", "Leave it out."
+                )
+            return "files"
+        if "--normalise" in named:
+            raise UsageError("--normalise is for --queries and --database.", "Leave it out.")
+        if "--root" not in named:
+            raise UsageError(
+                f"The folder of {data} is not given.",
+                "Name it with --root, or give descriptors with --queries and --database.",
+            )
+        return "images"
+    if data is None:
+        raise UsageError("DATA is not given.", f"Name pictures, or a benchmark: {known}.")
+    if alien := named & _OF_BENCHMARKS:
+        raise UsageError(f"{min(alien)} is for the benchmarks {known}, not {data}.", "Leave it out.")
+    if not data.exists() and (meant := nearest_benchmark(str(data))):
+        raise UsageError(f"There is no {str(data)!r}.", f"Did you mean the benchmark {meant}?")
+    return "labelled"
+
+
+def _labelled(
+    data: Path,
+    root: Path | None,
+    out: Path | None,
+    worst: int,
+    settings: tuple[str | None, int | None, str | None, str, str, bool],
+    as_json: bool,
+) -> None:
     from cfcd.cli.options import make_encoder
     from cfcd.cli.output import emit, note_skipped, progress
     from cfcd.evaluation.run import evaluate as run_evaluation
@@ -54,10 +181,9 @@ def evaluate(
 
     if out is not None:
         refuse_inside(out, data)
-    options = (model, size, scales)
     encoder = None
-    if not holds_descriptors(data) or any(option is not None for option in options):
-        encoder = make_encoder(*options, device, precision, allow_truncated)
+    if not holds_descriptors(data) or any(option is not None for option in settings[:3]):
+        encoder = make_encoder(*settings)
     with progress("encoding") as advance:
         evaluation = run_evaluation(data, encoder, root=root, out=out and out / "encoded", progress=advance)
     note_skipped([(str(item.path), reason) for item, reason in evaluation.skipped])

@@ -87,7 +87,7 @@ def revisited(
     truth = read_truth(ground_truth)
     query_rows = as_rows(queries, "the query array", truth.queries)
     image_rows = as_rows(database, "the database array", truth.database)
-    further = None if distractors is None else as_rows(distractors, "the distractors")
+    further = None if distractors is None else as_rows(distractors, "the distractor array")
     return measure(
         query_rows,
         image_rows,
