@@ -2,16 +2,25 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfcd.catalog import Catalog
-from cfcd.evaluation.folder import evaluate_descriptors
-from cfcd.training.data import TrainingSet
-from cfcd.training.monitor import Monitor
+torch = pytest.importorskip("torch", reason="the light install has no torch")
+
+from cfcd.catalog import Catalog, read_catalog  # noqa: E402
+from cfcd.evaluation.folder import evaluate_descriptors  # noqa: E402
+from cfcd.training.data import TrainingSet  # noqa: E402
+from cfcd.training.monitor import Monitor  # noqa: E402
+from cfcd.training.passes import Passes  # noqa: E402
+from tests.support import make_photo  # noqa: E402
+
+if TYPE_CHECKING:
+    from cfcd.training.crew import Crew
+    from tests.training.conftest import TinyBuilt, TinyRecipe
 
 Flags = list[bool | None]
 
@@ -221,3 +230,42 @@ def test_nothing_left_is_no_measure(lost: list[int]) -> None:
     monitor = choose(table(["a", "a", "b"], [True, False, False], [False, True, True]), 10)
     assert monitor.measure(unit(3)) is not None
     assert monitor.measure(unit(3), lost) is None
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_network_is_measured_with_and_without_whitening(
+    tiny: TinyRecipe, built: TinyBuilt, crew: Crew, tmp_path: Path, mode: bool
+) -> None:
+    for number in range(12):
+        path = tmp_path / f"{number % 3}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        make_photo(number, (64, 64)).save(path)
+    (tmp_path / "1" / "4.png").write_bytes(b"nothing")
+    catalog = read_catalog(tmp_path)
+    monitor = choose(catalog, 100)
+    made = built(tiny({"whitening.kind": "learned"}))
+    net = made.net.train(mode)
+    with torch.no_grad():
+        net.net.whitening.linear.bias.copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
+    passes = Passes(net, made.preprocessing, crew, 1, None)
+
+    pooled, unreadable = passes.pooled(catalog, range(12), lambda _done, _total: None)
+    assert list(unreadable) == [catalog.ids.index("1/4.png")]
+    good = np.delete(np.arange(12), list(unreadable))
+    with torch.no_grad():
+        whitened = net.eval().net.whitening(torch.from_numpy(pooled)).numpy()
+    net.train(mode)
+    expected = []
+    for descriptors in (pooled[good], whitened[good]):
+        unit_rows = descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+        names = [catalog.ids[row] for row in good]
+        expected.append(evaluate_descriptors(unit_rows, [name[0] for name in names], names).mAP)
+    assert abs(expected[0] - expected[1]) > 1
+
+    seen: list[tuple[int, int]] = []
+    plain = monitor.run(passes, lambda *given: seen.append(given), plain=True)
+    assert seen[-1] == (11, 12)
+    assert plain == pytest.approx(expected[0])
+    assert monitor.run(passes, lambda *_given: None) == pytest.approx(expected[1])
+    assert net.training == mode
+    assert net.net.whitening.training == mode
