@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import torch
 
 from cfcd.model import saving
-from cfcd.training import passes, run
+from cfcd.training import loop, passes, run
 from tests.training.runs.run_support import METRIC, cut_at, make_thin
 
 # What a run imports when it needs it.
@@ -82,14 +82,15 @@ def half_a_checkpoint() -> None:
 
 PLACES: dict[str, dict[str, Any]] = {
     "before the first step": {"label": "looking at the pictures"},
-    "between a step's row and its checkpoint": {"label": "coarse", "call": 2},
+    "in a step": {"label": "coarse", "call": 2},
+    "between a step's row and its checkpoint": {"arrange": instead_of(loop, "save_checkpoint", call=2)},
     "while a checkpoint is written": {"arrange": half_a_checkpoint},
     "before a written checkpoint gets its name": {
         "arrange": instead_of(Path, "replace", when=lambda _, to: to.name == "checkpoint.pt", call=2)
     },
     "in mining": {"label": "mining"},
     "before the mined classes are written": {"arrange": instead_of(passes, "save_mined")},
-    "between a step's row and its checkpoint, fine": {"label": "fine", "call": 1},
+    "in a step of the fine phase": {"label": "fine", "call": 1},
     "while the model is written": {"arrange": instead_of(saving, "write_files")},
     "between the model and the curves": {"arrange": instead_of(run, "draw_curves")},
     "before the summary is written": {"arrange": instead_of(run, "write_json")},

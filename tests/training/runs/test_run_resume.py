@@ -74,7 +74,7 @@ def test_a_run_in_pieces_of_one_step_is_the_whole_run(collection: Path, tmp_path
     pieces, cuts = tmp_path / "pieces", 0
     while not (pieces / "summary.json").exists():
         try:
-            # In the second step of every attempt the power fails: after its row, before its checkpoint.
+            # In the second step of every attempt the power fails.
             train(collection, pieces, options=ALL_STATE, resume=True, progress=cut_at(("coarse", "fine"), 2))
         except Power:
             cuts += 1
@@ -89,7 +89,7 @@ def test_steps_since_the_last_checkpoint_are_taken_again(
 ) -> None:
     options = TINY | {"run.checkpoint_minutes": 10}
     with pytest.raises(Power):
-        train(collection, tmp_path / "cut", options=options, progress=cut_at("coarse 2/2", 2))
+        train(collection, tmp_path / "cut", options=options, progress=cut_at("coarse 2/2", 3))
     found = load_checkpoint(tmp_path / "cut")
     assert found is not None
     assert (found.phase, found.epoch, found.step, found.steps) == ("coarse", 1, 0, 3)
@@ -118,9 +118,8 @@ def test_the_end_is_made_again_if_it_was_cut(finished: FinishedRun, tmp_path: Pa
     [
         (signal.SIGINT, "coarse 1/2", 2, 2),
         (signal.SIGTERM, "coarse 2/2", 1, 4),
-        (signal.SIGINT, "looking at the pictures", 1, 1),
-        (signal.SIGINT, "mining", 1, 7),
-        (signal.SIGINT, "coarse 2/2", 3, 7),  # the last step of an epoch: it is measured and saved first
+        (signal.SIGINT, "coarse 2/2", 3, 6),  # the last steps of epochs
+        (signal.SIGINT, "fine 1/1", 2, 8),
     ],
 )
 def test_a_signal_stops_between_steps_with_a_checkpoint(
@@ -172,6 +171,19 @@ def test_a_stop_between_two_rows_of_the_log_leaves_no_row(
     train(collection, tmp_path / "cut", resume=True)
     assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
     assert state_of(tmp_path / "cut") == state_of(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize("label", ["looking at the pictures", "measuring", "mining"])
+def test_outside_of_steps_a_signal_stops_at_once(
+    collection: Path, tmp_path: Path, whole: Path, label: str
+) -> None:
+    progress = cut_at(label, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(collection, tmp_path / "cut", options=TINY, progress=progress)
+    train(collection, tmp_path / "cut", options=TINY, resume=True)
+    assert rows_of(tmp_path / "cut") == rows_of(whole)
+    assert state_of(tmp_path / "cut") == state_of(whole)
 
 
 @pytest.mark.usefixtures("light")
