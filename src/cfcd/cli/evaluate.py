@@ -46,7 +46,8 @@ def evaluate(
         typer.Option(help="Benchmark: its ground truth.", show_default="gnd_DATA.pkl in --root"),
     ] = None,
     no_crop: Annotated[
-        bool, typer.Option("--no-crop", help="Benchmark: whole queries instead of their boxes.")
+        bool,
+        typer.Option("--no-crop", help="Benchmark: whole queries, not their boxes (of descriptors: say so)."),
     ] = False,
     queries: Annotated[
         Path | None, typer.Option(help="Benchmark from descriptors: .npy with one row per query.")
@@ -102,6 +103,7 @@ def evaluate(
             dataset=None if data is None else str(data),
             distractors=distractors,
             normalise=normalise,
+            cropped=False if no_crop else None,
             progress=progress,
         )
     else:
@@ -144,7 +146,7 @@ def _way(data: Path | None, named: set[str]) -> str:
                     raise UsageError(
                         f"{option} is not given.", "Descriptors need --queries, --database, --ground-truth."
                     )
-            if idle := named & {"--model", "--size", "--scales", "--root", "--no-crop"}:
+            if idle := named & {"--model", "--size", "--scales", "--root"}:
                 raise UsageError(
                     f"Descriptors are made already, so {min(idle)} has no effect.", "Leave it out."
                 )

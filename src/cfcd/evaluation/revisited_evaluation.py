@@ -10,6 +10,7 @@ from cfcd.catalog import Catalog, Item
 from cfcd.evaluation.revisited_data import BENCHMARKS
 from cfcd.evaluation.revisited_report import RevisitedReport
 
+_CROPS = {True: "cropped to their boxes", False: "not cropped", None: "cropping not known from descriptors"}
 Skipped = tuple[tuple[Item, str], ...]
 
 
@@ -56,14 +57,13 @@ class RevisitedEvaluation:
         if self.cropped is None:
             said.append("whether the queries were cropped is not known from descriptors")
         if self.skipped:
-            said.append(f"{len(self.skipped):,} distractors could not be read and are missing")
+            said.append(f"distractors that could not be read and are missing: {len(self.skipped):,}")
         return tuple(said)
 
     @property
     def protocol(self) -> str:
-        """Name the protocol in a few words."""
-        crops = {True: "queries cropped", False: "queries not cropped", None: "cropping not known"}
-        return f"revisited, {crops[self.cropped]}"
+        """Name the protocol: figures of two names cannot be compared."""
+        return "revisited, queries not cropped" if self.cropped is False else "revisited"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data, the single queries last."""
@@ -92,7 +92,8 @@ class RevisitedEvaluation:
         """Return the table and the conditions as aligned text."""
         settings, truth = self.settings, self.ground_truth
         rows = {
-            "protocol": f"{self.protocol}; average precision: {self.report.ap_rule}",
+            "protocol": f"{self.protocol}, average precision by the rule {self.report.ap_rule}",
+            "queries": _CROPS[self.cropped],
             "model": self.model or "not known from descriptors",
             "descriptors": f"{settings['dim']:,} numbers, {settings['bytes']:,} bytes each",
         }
@@ -107,7 +108,7 @@ class RevisitedEvaluation:
         if self.images is not None:
             rows["images"] = f"all {self.images['images']:,} named are there"
             if further := self.images["further_images"]:
-                rows["images"] += f", and {further:,} others"
+                rows["images"] += f"; {further:,} further"
             rows["release"] = f"{self.images['release']} (digest {self.images['digest'][:12]})"
         if self.distractors is not None:
             known = self.distractors["model"] or "a model that is not known"

@@ -137,6 +137,7 @@ def evaluate_files(
     dataset: str | None = None,
     distractors: str | Path | None = None,
     normalise: bool = False,
+    cropped: bool | None = None,
     progress: Progress | None = None,
 ) -> RevisitedEvaluation:
     """Evaluate descriptors that any method has made.
@@ -148,6 +149,7 @@ def evaluate_files(
         dataset: The benchmark it is meant to be.
         distractors: `.npy` file, or a folder made by `cfcd encode`.
         normalise: Divide rows by their lengths instead of refusing those that are not unit vectors.
+        cropped: Whether queries were cropped to their boxes, for the report; None when it is not known.
         progress: Gives, for a label, a context whose value is called with (done, total).
 
     Raises:
@@ -170,7 +172,7 @@ def evaluate_files(
         report=report,
         dataset=named,
         ground_truth=describe_truth(file, digest),
-        cropped=None,
+        cropped=cropped,
         settings={"dim": searched.dim, "bytes": searched.dim * searched.dtype.itemsize},
         distractors=_describe_distractors(further),
     )
