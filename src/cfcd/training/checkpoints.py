@@ -13,6 +13,7 @@ from cfcd.files import atomic_write
 
 FILE = "checkpoint.pt"
 FORMAT = 1
+_FREE_TO_CHANGE = ("run.workers ", "run.checkpoint_minutes ")
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def check_same(checkpoint: Checkpoint, recipe: dict[str, Any], catalog: str, fol
             f"The run in {folder} was started on other pictures, labels or splits.",
             "Give the same data, or train into another folder.",
         )
-    changed = _differences(checkpoint.recipe, recipe)
+    changed = [
+        line for line in _differences(checkpoint.recipe, recipe) if not line.startswith(_FREE_TO_CHANGE)
+    ]
     if changed:
         raise TrainingError(
             f"The run in {folder} was started with another recipe: {'; '.join(changed[:5])}.",

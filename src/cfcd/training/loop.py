@@ -164,7 +164,7 @@ class Loop:
             self._report(row, epochs)
             at.epoch, at.step = at.epoch + 1, 0
             self._save(stepper)
-            self._stop_if_asked(stop)
+            self._stop_if(stop.asked)
 
     def _steps(
         self, stepper: Stepper, plan: EpochPlan, epochs: int, stop: StopAsked
@@ -191,7 +191,8 @@ class Loop:
                 if self.average:
                     self.average.update(at.steps)
                 advance(at.step, len(plan))
-                if at.step % every and at.step < len(plan) and not stop.asked:
+                asked = stop.asked  # once: a signal may come between two looks
+                if at.step % every and at.step < len(plan) and not asked:
                     continue
                 row = measured.read(self.crew, fine=phase == "fine")
                 # Before anything is saved: no checkpoint may hold weights that are not numbers.
@@ -201,9 +202,9 @@ class Loop:
                 self._write({"lr": rate, **row, "images_per_s": round(speed, 2)})
                 if at.step < len(plan):
                     overdue = time.monotonic() - self._saved > 60 * self.recipe.run.checkpoint_minutes
-                    if overdue or stop.asked:
+                    if overdue or asked:
                         self._save(stepper)
-                    self._stop_if_asked(stop)
+                    self._stop_if(asked)
         return row
 
     def _plan(self, stepper: Stepper) -> EpochPlan:
@@ -220,8 +221,8 @@ class Loop:
         )
         return plan_fine(sampler, recipe.fine.batch, epoch=at.epoch)
 
-    def _stop_if_asked(self, stop: StopAsked) -> None:
-        if stop.asked:
+    def _stop_if(self, asked: bool) -> None:
+        if asked:
             raise Interrupted(
                 f"Stopped after step {self.at.steps}; a checkpoint is in {self.folder}.",
                 "The same command with --resume goes on from there.",

@@ -193,7 +193,10 @@ def _finish(loop: Loop, catalog: Catalog) -> TrainSummary:
     recipe, folder, data = loop.recipe, loop.folder, loop.data
     with loop.averaged():
         after = loop.finish()
-        rows = sorted(loop.crew.collect(loop.loader.unreadable)[0].items())
+        unreadable: dict[int, str] = {}
+        for some in loop.crew.collect(loop.loader.unreadable):
+            unreadable |= some
+        rows = sorted(unreadable.items())
         skipped = tuple((str(data.catalog.file(row)), reason) for row, reason in rows)
         summary = TrainSummary(
             folder=folder,

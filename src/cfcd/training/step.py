@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cfcd.training.network import Losses, TrainingNet
     from cfcd.training.recipe import FineRecipe, Recipe
 
+_NO_MEMORY = re.compile(r"out of memory|(can't|cannot|could not) allocate memory|not enough memory", re.I)
 _KEYS = (
     "loss",
     "classification",
@@ -93,16 +95,20 @@ class Stepper:
             for number, (some, theirs) in enumerate(zip(pixels, labels, strict=True)):
                 with self.crew.apart(self.shared, wanted=number + 1 < parts):
                     total += self._part(some, theirs, parts)
+            self._update()  # the first one makes the momentum
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            # torch has a type for GPUs only; on a CPU its text says it.
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)):
                 raise _out_of_memory(crops.pixels, parts) from error
             raise
+        return Measured(total)
+
+    def _update(self) -> None:
         self.scaler.unscale_(self.optimizer)
         if self.recipe.optimizer.clip is not None:
             nn.utils.clip_grad_norm_(self._trained, self.recipe.optimizer.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Measured(total)
 
     def state(self) -> dict[str, Any]:
         """Give what a checkpoint keeps."""
