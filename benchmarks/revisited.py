@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfcd.catalog.revisited import load_ground_truth
-from cfcd.evaluation.revisited import revisited
+from cfcd.evaluation.revisited_protocol import revisited
 
 Floats = NDArray[np.floating]
 Figures = dict[str, list[float | None]]

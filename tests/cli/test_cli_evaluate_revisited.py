@@ -93,9 +93,3 @@ def test_errors_are_two_sentences(cli: Cli, data: Path, arguments: str, code: in
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 2
-
-
-def test_the_library_offers_it() -> None:
-    from cfcd.evaluation.revisited import revisited
-
-    assert callable(revisited)

@@ -14,8 +14,8 @@ import pytest
 from cfcd.catalog import read_catalog
 from cfcd.encoding import Encoder, encode_catalog, load_model, read_encoded
 from cfcd.errors import CatalogError, EncodingError, EvaluationError, IdentityMismatch, UsageError
-from cfcd.evaluation.revisited import read_truth, revisited
 from cfcd.evaluation.revisited_data import BENCHMARKS, truth_digest
+from cfcd.evaluation.revisited_protocol import read_truth, revisited
 from cfcd.evaluation.revisited_run import evaluate_files, evaluate_images
 from tests.evaluation.revisited_miniature import make_distractors, make_miniature
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cfcd.catalog import IMAGE_SUFFIXES, Catalog, Item
 from cfcd.errors import EvaluationError, UsageError
-from cfcd.evaluation.revisited import Truth
+from cfcd.evaluation.revisited_protocol import Truth
 
 _NAMED = 3
 

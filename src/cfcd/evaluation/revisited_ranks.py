@@ -189,7 +189,12 @@ class _Best:
     def candidates(self, row: Floats) -> tuple[Integers, Floats]:
         """Pick the places and scores of a block's row that may be among the best; safe in any thread."""
         seen = self.scores  # blocks that are being added meanwhile only raise the bar
-        places = np.flatnonzero(row > seen[-1]) if len(seen) == self._k else np.arange(len(row))
+        if len(seen) < self._k:
+            places = np.arange(len(row))
+        elif row.max() > seen[-1]:  # asked first, since it is cheap and mostly false
+            places = np.flatnonzero(row > seen[-1])
+        else:
+            places = np.empty(0, np.int64)
         if len(places) > self._k:
             values = row[places]
             least = np.partition(values, len(values) - self._k)[-self._k]

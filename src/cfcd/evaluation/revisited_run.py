@@ -16,7 +16,6 @@ from cfcd.encoding.bulk import encode_catalog, encode_items
 from cfcd.encoding.encoder import Encoder, load_model
 from cfcd.encoding.shards import is_encoded, read_encoded
 from cfcd.errors import EvaluationError, IdentityMismatch, PictureError, UsageError
-from cfcd.evaluation.revisited import measure, read_truth
 from cfcd.evaluation.revisited_data import (
     check_encoded,
     check_images,
@@ -29,6 +28,7 @@ from cfcd.evaluation.revisited_data import (
     truth_digest,
 )
 from cfcd.evaluation.revisited_evaluation import RevisitedEvaluation, Skipped
+from cfcd.evaluation.revisited_protocol import measure, read_truth
 from cfcd.evaluation.revisited_rows import Rows, as_rows
 
 if TYPE_CHECKING:

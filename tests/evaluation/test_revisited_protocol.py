@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cfcd.catalog.revisited import load_ground_truth
 from cfcd.errors import CatalogError, CfcdError, EvaluationError
-from cfcd.evaluation.revisited import revisited
+from cfcd.evaluation.revisited_protocol import revisited
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 NAMES = ("easy", "medium", "hard")
@@ -246,7 +246,7 @@ def test_tensors(small, dtype) -> None:
 
 def test_arrays_need_no_torch(tmp_path: Path) -> None:
     program = (
-        "import sys, numpy as np\nfrom cfcd.evaluation.revisited import revisited\n"
+        "import sys, numpy as np\nfrom cfcd.evaluation.revisited_protocol import revisited\n"
         "revisited(np.eye(1), np.eye(1), {'imlist': ['a'], 'qimlist': ['b'], 'gnd': [{'easy': [0]}]})\n"
         "print('torch' in sys.modules)"
     )
