@@ -11,7 +11,7 @@ import pytest
 from cfcd.catalog import read_catalog
 from cfcd.encoding import load_model
 from cfcd.evaluation import Evaluation, evaluate
-from cfcd.evaluation.compare import compare
+from cfcd.evaluation.comparison import compare
 from cfcd.evaluation.comparison_document import comparison_document
 from cfcd.evaluation.document import Facts, Figures, Grid, Table, Tiles
 from cfcd.evaluation.evaluation_document import evaluation_document, recall_points, settings_words

@@ -140,3 +140,16 @@ def test_results_stay_out_of_the_pictures(photos: Path, tmp_path: Path, cli: Cli
     cli("index", "photos", "--out", "gallery")
     cli("evaluate", "gallery", "--out", "gallery/report")
     assert (tmp_path / "gallery" / "report" / "report.json").is_file()
+
+
+def test_no_module_hides_a_public_function():
+    import importlib
+    import pkgutil
+
+    import cfcd.evaluation
+
+    modules = {module.name for module in pkgutil.iter_modules(cfcd.evaluation.__path__)}
+    assert modules.isdisjoint(cfcd.evaluation.__all__)
+    for name in cfcd.evaluation.__all__:
+        assert getattr(cfcd.evaluation, name) is not None
+    assert importlib.import_module("cfcd.evaluation.comparison").compare is cfcd.evaluation.compare

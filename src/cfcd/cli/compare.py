@@ -44,7 +44,7 @@ def compare(
     cfcd compare before/ after/ --out comparison/
     """
     from cfcd.cli.output import emit
-    from cfcd.evaluation.compare import compare as compare_reports
+    from cfcd.evaluation.comparison import compare as compare_reports
     from cfcd.evaluation.comparison_document import comparison_text, write_comparison
     from cfcd.evaluation.saved import read_saved_report
 

@@ -8,9 +8,11 @@ from cfcd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cfcd.evaluation.cells import GridCell, GridRow
+    from cfcd.evaluation.comparison import Comparison, compare
     from cfcd.evaluation.folder import ClassResult, FolderReport, QueryResult, evaluate_descriptors
     from cfcd.evaluation.grid_html import write_grid_html
     from cfcd.evaluation.grid_png import write_grid_png
+    from cfcd.evaluation.intervals import bootstrap_mean, paired_difference
     from cfcd.evaluation.landmarks_v2 import (
         global_average_precision,
         landmark_recognition,
@@ -18,24 +20,36 @@ if TYPE_CHECKING:
     )
     from cfcd.evaluation.landmarks_v2_run import evaluate_landmarks
     from cfcd.evaluation.metrics import average_precision, average_precision_at_r, r_precision
+    from cfcd.evaluation.revisited_evaluation import RevisitedEvaluation
+    from cfcd.evaluation.revisited_protocol import revisited
+    from cfcd.evaluation.revisited_report import RevisitedReport
     from cfcd.evaluation.run import Evaluation, evaluate
+    from cfcd.evaluation.saved import read_saved_report
 
 __all__ = [
     "ClassResult",
+    "Comparison",
     "Evaluation",
     "FolderReport",
     "GridCell",
     "GridRow",
     "QueryResult",
+    "RevisitedEvaluation",
+    "RevisitedReport",
     "average_precision",
     "average_precision_at_r",
+    "bootstrap_mean",
+    "compare",
     "evaluate",
     "evaluate_descriptors",
     "evaluate_landmarks",
     "global_average_precision",
     "landmark_recognition",
     "landmark_retrieval",
+    "paired_difference",
     "r_precision",
+    "read_saved_report",
+    "revisited",
     "write_grid_html",
     "write_grid_png",
 ]
@@ -44,6 +58,14 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "Comparison": "comparison",
+        "RevisitedEvaluation": "revisited_evaluation",
+        "RevisitedReport": "revisited_report",
+        "bootstrap_mean": "intervals",
+        "compare": "comparison",
+        "paired_difference": "intervals",
+        "read_saved_report": "saved",
+        "revisited": "revisited_protocol",
         "Evaluation": "run",
         "evaluate": "run",
         "ClassResult": "folder",

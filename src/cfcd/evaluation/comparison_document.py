@@ -11,7 +11,7 @@ import numpy as np
 import cfcd
 from cfcd.evaluation import plots
 from cfcd.evaluation.cells import GridCell, GridRow
-from cfcd.evaluation.compare import Comparison, Measure, Protocol, p_words
+from cfcd.evaluation.comparison import Comparison, Measure, Protocol, p_words
 from cfcd.evaluation.curves import RECALL_LEVELS, interpolated_precision
 from cfcd.evaluation.document import (
     Bar,

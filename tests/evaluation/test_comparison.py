@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfcd.errors import EvaluationError
-from cfcd.evaluation.compare import compare, p_words
+from cfcd.evaluation.comparison import compare, p_words
 from cfcd.evaluation.comparison_document import comparison_document, comparison_text, write_comparison
 from cfcd.evaluation.document import Figures, Grid, Table, Text
 from cfcd.evaluation.intervals import bootstrap_mean, paired_difference
