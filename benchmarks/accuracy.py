@@ -7,7 +7,7 @@ head is the recipe `small`: same start, whitening, crops, steps. Each head is tu
 trials, on pictures and classes held out of the training split of `landmarks_train`; the chosen values are
 then used everywhere, on `groceries` too. Finished runs are kept in OUT/results.jsonl and not repeated.
 
-Heads of one seed see the same crops, so what the frozen layers make of a crop is computed once and
+Heads of one seed see the same crops, so crops and what the frozen layers make of them are computed once and
 remembered; the numbers are those of `cfcd train`, which computes it each time.
 """
 
@@ -19,7 +19,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from cfcd.encoding import Reading
 from cfcd.evaluation import evaluate_descriptors
 from cfcd.training.build import build
 from cfcd.training.crew import Crew
+from cfcd.training.crops import CropLoader, Crops
 from cfcd.training.data import TrainingSet
 from cfcd.training.loop import Loop
 from cfcd.training.network import TrainingNet
@@ -90,6 +91,18 @@ class Remembered:
 
         net.look, net.frozen_map = looked, maps  # type: ignore[method-assign]
 
+    def attach_loader(self, loader: CropLoader) -> None:
+        """Make a loader decode each epoch once."""
+        stream = loader.stream
+
+        def remembered(epoch: int, images: Any, slots: Any) -> Iterator[Crops]:
+            key = ("crops", hashlib.blake2b(repr(epoch).encode() + images.tobytes()).digest())
+            if key not in self._known:
+                self._known[key] = list(stream(epoch, images, slots))
+            yield from self._known[key]
+
+        loader.stream = remembered  # type: ignore[assignment, method-assign]
+
     def _get(self, kind: str, compute: Any, pixels: Tensor) -> Any:
         key = (kind, hashlib.blake2b(pixels.numpy().tobytes(), digest_size=16).digest())
         if key not in self._known:
@@ -136,6 +149,7 @@ class Bench:
                 progress=silent,
                 note=lambda _: None,
             )
+            self.memory.attach_loader(loop.loader)
             loop.begin()
             if train:
                 loop.train()
