@@ -35,7 +35,7 @@ _LATER = (
     "matplotlib.backends.backend_agg",
     "cfcd.model.export",
 )
-RANDOM_KILLS = 5
+RANDOM_KILLS = 6
 
 Arrange = Callable[[], None]
 
@@ -141,8 +141,10 @@ def main(data: Path, folder: Path) -> None:
     attempt(data, folder / "placed" / "run")
 
     rng, moments = random.Random(0), []
-    for _ in range(RANDOM_KILLS):
-        moment = rng.uniform(0.1, 0.6) * (length.ru_utime + length.ru_stime)
+    for number in range(RANDOM_KILLS):
+        # Anywhere in the run first, then in what is left: at least the end, which is a third.
+        share = rng.uniform(0.03, 0.2) if number else rng.uniform(0.2, 0.6)
+        moment = share * (length.ru_utime + length.ru_stime)
         if attempt(data, folder / "random" / "run", seconds=moment):
             moments.append(moment)
     attempt(data, folder / "random" / "run")

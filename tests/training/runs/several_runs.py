@@ -1,6 +1,7 @@
-"""A script for torchrun: train several times, so that the processes start once.
+"""A script for torchrun: train several times and run one command of cfcd, so that processes start once.
 
-Arguments: a JSON list of keyword arguments of `cfcd.train`; "thin" tells whether the network is made thin.
+Arguments: a JSON list of keyword arguments of `cfcd.train`, where "thin" tells whether the network is made
+thin; then the words of the command.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
+from cfcd.cli import main
 from cfcd.model import lite0
 from cfcd.training.run import train
 from tests.training.runs.run_support import WIDE, make_thin
@@ -19,3 +21,6 @@ if __name__ == "__main__":
         else:
             vars(lite0).update(WIDE)
         train(**job)
+    vars(lite0).update(WIDE)
+    sys.argv[1:2] = []
+    main()

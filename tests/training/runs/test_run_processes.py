@@ -39,7 +39,7 @@ from tests.training.runs.run_support import (
 # The published network, because in a thin one local descriptors are so alike that rounding decides what is
 # nearest; and slowly, because great steps multiply what rounding does.
 SUM = TINY | {"model.weights": "default", "fine.reduction": "sum", "coarse.lr": 1e-4, "fine.lr": 1e-4}
-MEAN = SUM | {"fine.reduction": "mean", "optimizer.ema": 0.9, "optimizer.clip": 5.0}
+MEAN = SUM | {"coarse.epochs": 1, "fine.reduction": "mean", "optimizer.ema": 0.9, "optimizer.clip": 5.0}
 FITTED = METRIC | {"fine.epochs": 0}
 # Nothing looks at all pictures but the steps themselves.
 BLIND = TINY | {"whitening.kind": "learned", "run.monitor": 0, "coarse.epochs": 1, "fine.epochs": 0}
@@ -70,7 +70,16 @@ def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def assert_alike(one: Path, two: Path, weights: str | None = None) -> None:
+Tensors = dict[str, NDArray[np.float32]]
+
+
+def start(weights: str | None) -> Tensors:
+    """Give the weights that a run starts from."""
+    backbone = create_model(weights=weights).net.backbone
+    return {f"backbone.{name}": value.numpy().copy() for name, value in backbone.state_dict().items()}
+
+
+def assert_alike(one: Path, two: Path, start: Tensors) -> None:
     """Compare the rows of two runs to 1e-5, and their weights, also by how far training has moved them."""
     first, second = rows_of(one), rows_of(two)
     assert len(first) == len(second)
@@ -82,8 +91,6 @@ def assert_alike(one: Path, two: Path, weights: str | None = None) -> None:
                 assert theirs[key] == pytest.approx(value, rel=1e-5, abs=1e-5 * mine.get("loss", 1)), key
             else:
                 assert theirs[key] == value
-    backbone = create_model(weights=weights).net.backbone
-    start = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
     expected, found = load(weights_of(one)), load(weights_of(two))
     assert expected.keys() == found.keys()
 
@@ -92,63 +99,73 @@ def assert_alike(one: Path, two: Path, weights: str | None = None) -> None:
 
     # Over the network: where an activation is at a corner of ReLU6, rounding alone decides on its gradient.
     apart = norm(found[name] - tensor for name, tensor in expected.items())
-    moved = norm(tensor - start[name].numpy() for name, tensor in expected.items() if name in start)
+    moved = norm(tensor - start[name] for name, tensor in expected.items() if name in start)
     assert apart <= 1e-5 * norm(expected.values())
     assert apart <= 1e-2 * moved
 
 
 @dataclass(frozen=True)
 class Launch:
-    """The runs that two processes made, beside those of one."""
+    """The runs that two processes made, beside those of one, and what the command said."""
 
-    photos: Path
     spoilt: list[Path]
     one: Path
     two: Path
-
-
-def widen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make new networks as they are for users."""
-    for name, value in WIDE.items():
-        monkeypatch.setattr(lite0, name, value)
+    said: subprocess.CompletedProcess[str]
+    thin: Tensors
+    published: Tensors
 
 
 @pytest.fixture
 def launch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Launch:
     """Train by one process and by two, the first time."""
-    base = tmp_path_factory.getbasetemp() / "launch"
-    photos, one, two = base / "photos", base / "one", base / "two"
+    return _launch(tmp_path_factory.getbasetemp() / "launch", monkeypatch)
+
+
+_made: dict[Path, Launch] = {}
+
+
+def _launch(base: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
+    if base in _made:
+        return _made[base]
+    one, two = base / "one", base / "two"
+    photos = make_collection(base / "photos")
     spoilt = [photos / label / f"{n}.jpg" for label in ("arch", "dome") for n in (1, 2, 4)]
-    if base.exists():
-        return Launch(photos, spoilt, one, two)
-    make_collection(photos)
     for picture in spoilt:
         spoil(picture)
     for name, options in THIN.items():
         train(photos, one / name, options=options)
-    widen(monkeypatch)
+    thin = start(None)
+    for name, value in WIDE.items():
+        monkeypatch.setattr(lite0, name, value)
     for name, options in (("sum", SUM), ("mean", MEAN)):
         train(photos, one / name, options=options)
-    jobs: list[dict[str, object]] = [
-        {"out": str(two / "mean"), "options": MEAN, "thin": False},
-        *({"out": str(two / name), "options": options, "thin": True} for name, options in THIN.items()),
+    with pytest.raises(Power):
+        train(photos, two / "sum", options=SUM, progress=cut_at("coarse 1/2", 3))
+    jobs = [
+        {"data": str(photos), "out": str(two / name), "options": options, "thin": name in THIN}
+        for name, options in [*THIN.items(), ("mean", MEAN)]
     ]
-    torchrun(
-        "-m", "tests.training.runs.several_runs", json.dumps([{"data": str(photos), **job} for job in jobs])
-    )
-    return Launch(photos, spoilt, one, two)
+    command = ("train", photos, "--out", two / "sum", "--resume", "--json")
+    said = torchrun("-m", "tests.training.runs.several_runs", json.dumps(jobs), *command)
+    return _made.setdefault(base, Launch(spoilt, one, two, said, thin, start("default")))
 
 
 def test_the_mean_over_matches(launch: Launch) -> None:
     assert any(row.get("triplets") for row in read_metrics(launch.one / "mean"))
-    assert_alike(launch.one / "mean", launch.two / "mean", "default")
+    assert_alike(launch.one / "mean", launch.two / "mean", launch.published)
+
+
+def test_the_sum_over_matches_in_a_run_that_one_process_began(launch: Launch) -> None:
+    assert any(row.get("triplets") for row in read_metrics(launch.one / "sum"))
+    assert_alike(launch.one / "sum", launch.two / "sum", launch.published)
 
 
 def test_a_fitted_whitening(launch: Launch) -> None:
-    assert_alike(launch.one / "fitted", launch.two / "fitted")
+    assert_alike(launch.one / "fitted", launch.two / "fitted", launch.thin)
 
 
-@pytest.mark.parametrize("name", ["mean", "blind"])
+@pytest.mark.parametrize("name", ["sum", "blind"])
 def test_pictures_that_no_process_could_read_are_named_once(launch: Launch, name: str) -> None:
     for run in (launch.one / name, launch.two / name):
         summary = read_summary(run)
@@ -156,15 +173,7 @@ def test_pictures_that_no_process_could_read_are_named_once(launch: Launch, name
         assert summary.images == 18
 
 
-def test_the_command_goes_on_with_the_run_of_one_process(
-    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    widen(monkeypatch)
-    run = tmp_path / "run"
-    with pytest.raises(Power):
-        train(launch.photos, run, options=SUM, progress=cut_at("coarse 1/2", 3))
-    done = torchrun("-m", "cfcd", "train", launch.photos, "--out", run, "--resume", "--json")
-    assert_alike(launch.one / "sum", run, "default")
+def test_the_command_says_everything_once(launch: Launch) -> None:
     for word in ("coarse 2/2", "mined", f"skipped {launch.spoilt[0]}"):
-        assert done.stderr.count(word) == 1, done.stderr
-    assert json.loads(done.stdout) == read_summary(run).to_json()
+        assert launch.said.stderr.count(word) == 1, launch.said.stderr
+    assert json.loads(launch.said.stdout) == read_summary(launch.two / "sum").to_json()

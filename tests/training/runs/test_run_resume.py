@@ -57,7 +57,7 @@ def test_killed_runs_end_as_if_nothing_had_happened(collection: Path, tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["killed"] == told["planned"]
-    assert len(told["moments"]) >= 3
+    assert len(told["moments"]) >= 4
     straight = tmp_path / "straight" / "run"
     for kind in ("placed", "random"):
         run = tmp_path / kind / "run"
