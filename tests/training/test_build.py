@@ -21,7 +21,7 @@ CHANNELS = 32  # of the thin Lite0
 @pytest.mark.parametrize(
     ("options", "dim", "layers"),
     [
-        ({"whitening.dim": 8}, 8, ["linear"]),
+        ({"whitening.dim": 8}, CHANNELS, ["linear"]),  # cut to its length after training
         ({"whitening.dim": None}, CHANNELS, ["linear"]),
         ({"whitening.kind": "learned", "whitening.dim": 8}, 8, ["linear", "batchnorm"]),
         ({"whitening.kind": "learned", "whitening.dim": 2 * CHANNELS}, 2 * CHANNELS, ["linear", "batchnorm"]),

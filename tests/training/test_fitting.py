@@ -46,7 +46,6 @@ def test_begin_sets_whitening_class_weights_and_centre(fit):
         between=wanted.between,
         centre=wanted.centre,
         gain=wanted.gain,
-        dim=wanted.dim,
     )
     linear = fitting.net.net.whitening.linear
     np.testing.assert_allclose(linear.weight.numpy(), expected.weight, rtol=1e-5)
@@ -56,7 +55,7 @@ def test_begin_sets_whitening_class_weights_and_centre(fit):
 
 
 def test_refit_follows_the_network(fit):
-    fitting = fit({})
+    fitting = fit({"whitening.dim": None})
     fitting.begin(silent)
     linear = fitting.net.net.whitening.linear
     before = linear.weight.clone()
@@ -66,6 +65,20 @@ def test_refit_follows_the_network(fit):
         fitting.net.net.backbone.head.norm.bias.add_(torch.linspace(0, 3, 32))
     fitting.refit(silent)
     assert not torch.allclose(linear.weight, before, rtol=0.01)
+
+
+def test_descriptors_are_cut_to_their_length_after_training(fit):
+    fitting = fit({})
+    fitting.begin(silent)
+    net = fitting.net.net
+    assert (net.config.dim, net.whitening.linear.out_features) == (32, 32)
+    whole = fitting.net.eval().descriptors(torch.from_numpy(features_of(fitting)))
+    fitting.refit(silent)
+    assert (net.config.dim, tuple(net.whitening.linear.weight.shape)) == (8, (8, 32))
+    assert not any(parameter.requires_grad for parameter in net.whitening.parameters())
+    cut = fitting.net.descriptors(torch.from_numpy(features_of(fitting)))
+    # The principal directions keep what tells these few pictures apart.
+    torch.testing.assert_close(cut @ cut.T, whole @ whole.T, rtol=0, atol=0.2)
 
 
 def test_without_whitening_the_means_are_those_of_the_features(fit):

@@ -70,7 +70,8 @@ def build(recipe: Recipe, classes: int, device: torch.device) -> Built:
                 f"whitening.dim is {dim}, but {wanted.backbone} has {channels} channels.",
                 f"Give {channels} or less, or whitening.kind=learned.",
             )
-        config = replace(net.config, whitening=Whitening(dim, batchnorm=learned))
+        # A fitted whitening is cut to its length at the end.
+        config = replace(net.config, whitening=Whitening(dim if learned else channels, batchnorm=learned))
         net = DescriptorNet(config, net.backbone)
     head = HEADS[recipe.head.kind](net.config.dim, classes, **recipe.head.options)
     frozen = Frozen(wanted.freeze, wanted.batchnorm == "frozen", whitening.kind == "metric")

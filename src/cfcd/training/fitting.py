@@ -49,7 +49,8 @@ class Fitting:
             return
         features, labels = self._features(advance)
         if self.wanted.kind == "metric":
-            self.net.set_metric(self._fit(features, labels))
+            # All dimensions while training; what is left out at the end would be missed until then.
+            self.net.set_metric(self._fit(features, labels, None))
         device = self.net.centre.device
         descriptors = self.net.eval().descriptors(torch.from_numpy(features).to(device))
         means = class_means(descriptors.cpu().numpy(), labels, len(self.data.classes))
@@ -59,9 +60,9 @@ class Fitting:
             self.net.head.weight.copy_(torch.from_numpy(means))
 
     def refit(self, advance: Advance) -> None:
-        """Fit the whitening anew, to the features of the trained network."""
+        """Fit the whitening anew, to the features of the trained network, and cut it to the wanted length."""
         if self.wanted.kind == "metric":
-            self.net.set_metric(self._fit(*self._features(advance)))
+            self.net.set_metric(self._fit(*self._features(advance), self.wanted.dim))
 
     def _features(self, advance: Advance) -> tuple[Floats, Integers]:
         """Pool the features (n, C) of the pictures that can be read, with their labels (n,)."""
@@ -72,7 +73,7 @@ class Fitting:
         keep = np.setdiff1d(every, list(unreadable))
         return features[keep], self.data.labels[keep]
 
-    def _fit(self, features: Floats, labels: Integers) -> Metric:
+    def _fit(self, features: Floats, labels: Integers, dim: int | None) -> Metric:
         wanted = self.wanted
         # The recipe fills these in for this kind.
         assert wanted.within and wanted.between and wanted.centre is not None and wanted.gain is not None
@@ -83,5 +84,5 @@ class Fitting:
             between=wanted.between,
             centre=wanted.centre,
             gain=wanted.gain,
-            dim=wanted.dim,
+            dim=dim,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cfcd.errors import UsageError
 from cfcd.losses import LocalTriplets, local_descriptors, local_triplet_loss
 from cfcd.losses.cosine_head import CosineHead
+from cfcd.model.config import Whitening
 from cfcd.training.precision import Precision, autocast
 
 if TYPE_CHECKING:
@@ -117,9 +118,14 @@ class TrainingNet(nn.Module):
         return self
 
     def set_metric(self, metric: Metric) -> None:
-        """Write a fitted whitening into the linear layer."""
+        """Write a fitted whitening into the linear layer, which becomes another if the length is another."""
         linear = self.net.whitening.get_submodule("linear")
         assert isinstance(linear, nn.Linear)
+        dim, channels = metric.weight.shape
+        if dim != linear.out_features:
+            linear = nn.Linear(channels, dim, device=linear.weight.device).requires_grad_(False)
+            self.net.whitening.set_submodule("linear", linear)
+            self.net.config = replace(self.net.config, whitening=Whitening(dim, batchnorm=False))
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(metric.weight))
             linear.bias.copy_(torch.from_numpy(metric.bias))
