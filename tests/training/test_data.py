@@ -88,6 +88,8 @@ def test_else_all_labelled_rows() -> None:
         (table(["a", "a", None]), "3 images of /data/photos.csv have one class only, 'a' .2 images"),
         (table([None, "a", "b"], ["train", "test", "test"]), '1 images of split "train" of .* no label'),
         (table(["a", "b"], None, [True, True], [True, True]), "no images of the gallery that are no queries"),
+        (table(["a", "b", "a"], ["Test", None, "Test"]), 'images of split "Test" but none of split "train"'),
+        (table(["a", "b", "a"], ["training", "test", "val"]), 'images of split "test" but none of split'),
     ],
 )
 def test_refusals_name_what_is_missing(catalog: Catalog, message: str) -> None:

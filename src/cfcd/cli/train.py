@@ -48,7 +48,8 @@ def train(
 ) -> None:
     """Learn a model from labelled pictures, for objects of their kind.
 
-    Of a table with a split "train", those pictures are trained on; otherwise all that have a label.
+    With a split "train", those pictures are trained on; with queries and a gallery, the gallery
+    without the queries; otherwise all that have a label.
     Stop with Ctrl-C; the same command with --resume goes on. Several GPUs or machines: torchrun
     --nproc-per-node N -m cfcd train ... Needs the extra "train".
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cfcd.catalog import Catalog
 
 _NAMED = 5
+_HELD_OUT = {"test", "val", "valid", "validation", "query"}
+"""Splits that are never trained on for want of others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,8 @@ class TrainingSet:
         gallery side, the gallery without the queries; else all rows; of these the ones with a label.
 
         Raises:
-            TrainingError: No such row has a label, or all have the same.
+            TrainingError: No such row has a label, or all have the same; or a split is named test, val or
+                query and none says what to train on.
             CatalogError: is_query and is_gallery leave one side empty.
         """
         labels = catalog.labels
@@ -107,6 +110,12 @@ def _rows(catalog: Catalog) -> tuple[list[int], str]:
         return [row for row, split in enumerate(splits) if split in train], 'images of split "train"'
     sides = catalog.query_gallery()
     if sides is None:
+        held_out = sorted(split for split in set(splits) if split and split.strip().lower() in _HELD_OUT)
+        if held_out:
+            raise TrainingError(
+                f'{catalog.source} has images of split "{held_out[0]}" but none of split "train".',
+                'Give the images to train on the split "train".',
+            )
         return list(range(len(catalog))), "images"
     queries = set(sides[0])
     return [row for row in sides[1] if row not in queries], "images of the gallery that are no queries"

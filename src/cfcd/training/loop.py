@@ -21,7 +21,7 @@ from cfcd.training.mining import Mined, should_mine
 from cfcd.training.passes import Passes
 from cfcd.training.plan import EpochPlan, learning_rate, plan_coarse, plan_fine
 from cfcd.training.signals import StopAsked, stop_between_steps
-from cfcd.training.step import Stepper, check_finite
+from cfcd.training.step import Stepper, check_finite, check_weights
 from cfcd.training.tuples import TupleSampler
 
 if TYPE_CHECKING:
@@ -229,6 +229,8 @@ class Loop:
             )
 
     def _save(self, stepper: Stepper) -> None:
+        # On every process, so that none waits for one that has stopped.
+        check_weights(self.net, self.at.phase, self.at.steps)
         if self.crew.leads:
             save_checkpoint(self.folder, self.checkpoint(stepper))
         self._saved = time.monotonic()

@@ -15,12 +15,14 @@ import torch
 from cfcd.catalog import Catalog, read_catalog
 from cfcd.encoding.encoder import Reading
 from cfcd.errors import TrainingError
+from cfcd.evaluation.run import refuse_inside
 from cfcd.files import atomic_write, is_free, write_json
 from cfcd.lock import only_writer
 from cfcd.model import save_model
+from cfcd.model.extras import need
 from cfcd.model.folder import TRAINED
 from cfcd.training.build import build
-from cfcd.training.checkpoints import Checkpoint, check_same, load_checkpoint
+from cfcd.training.checkpoints import FILE, Checkpoint, check_same, load_checkpoint
 from cfcd.training.crew import Crew
 from cfcd.training.curves import draw_curves
 from cfcd.training.data import TrainingSet
@@ -32,8 +34,10 @@ from cfcd.training.plan import check_shares
 from cfcd.training.precision import keep_memory
 from cfcd.training.recipe import Recipe
 from cfcd.training.recipe_file import load_recipe
+from cfcd.training.tuples import TupleSampler
 
 SUMMARY, RECIPE = "summary.json", "recipe.yaml"
+_NEEDED_AT_THE_END = ("safetensors", "onnx", "tensorboard", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -118,16 +122,22 @@ def train(
     Raises:
         TrainingError: The data cannot be trained on, the loss is no number, the memory does not suffice, or
             `out` holds another run.
-        UsageError: The recipe, or an option, is not allowed.
+        UsageError: The recipe, or an option, is not allowed, or `out` lies in the folder of pictures.
+        MissingExtra: A package that training needs, were it for its last file, is not installed.
         Interrupted: Stopped by the user; a checkpoint was written.
     """
+    for package in _NEEDED_AT_THE_END:
+        need(package, "Training")
     catalog = data if isinstance(data, Catalog) else read_catalog(Path(data), root=root)
     chosen = TrainingSet.from_catalog(catalog)
     folder = Path(out)
+    if catalog.kind == "folder":
+        refuse_inside(folder, catalog.root)
     _claim(folder, resume=resume)
     found = load_checkpoint(folder)
-    if found is not None and recipe is None and not options:
-        settings = Recipe.from_dict(found.recipe)  # as it was begun
+    if recipe is None and not options and (found is not None or (folder / RECIPE).exists()):
+        # As it was begun, even if it was stopped before its first checkpoint.
+        settings = Recipe.from_dict(found.recipe) if found is not None else load_recipe(folder / RECIPE)
     else:
         settings = load_recipe(recipe, options, images=len(chosen))
     crew = Crew()
@@ -136,6 +146,9 @@ def train(
         check_shares("coarse", settings.coarse.batch, crew.processes, parts)
     if settings.fine.epochs:
         check_shares("fine", settings.fine.batch, crew.processes, parts, settings.fine.tuple_size)
+    if settings.fine.epochs or matches:
+        # For its errors, which would otherwise come after the coarse phase.
+        TupleSampler(chosen.labels, chosen.labels, tuple_size=settings.fine.tuple_size)
     if found is not None:
         check_same(found, settings.to_dict(), chosen.identity, folder)
         if (folder / SUMMARY).exists() and not matches:
@@ -246,6 +259,9 @@ def _claim(folder: Path, *, resume: bool) -> None:
     if not resume:
         done = "a finished" if (folder / SUMMARY).exists() else "an unfinished"
         raise TrainingError(f"{folder} holds {done} run.", "Give --resume to go on with it, or a new folder.")
+    if (folder / SUMMARY).exists() and not (folder / FILE).exists():
+        # Going on would mean to train anew, over the finished model.
+        raise TrainingError(f"{folder} holds a finished run without its {FILE}.", "Name a new folder.")
 
 
 @contextmanager

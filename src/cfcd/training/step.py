@@ -159,6 +159,16 @@ def check_finite(row: dict[str, float | None], phase: str, step: int, rate: floa
         )
 
 
+def check_weights(net: nn.Module, phase: str, step: int) -> None:
+    """Raise TrainingError when a step has left values that are no numbers: its loss is of before it."""
+    values = [value for value in net.state_dict().values() if value.is_floating_point()]
+    if not torch.stack([value.isfinite().all() for value in values]).all():
+        raise TrainingError(
+            f"The weights are no longer numbers after step {step} ({phase} phase).",
+            f"Lower {phase}.lr or set optimizer.clip; the last checkpoint is from before.",
+        )
+
+
 def _out_of_memory(pixels: NDArray[np.uint8], parts: int) -> TrainingError:
     count, side = len(pixels) // parts, pixels.shape[1]
     return TrainingError(

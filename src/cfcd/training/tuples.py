@@ -81,7 +81,7 @@ class TupleSampler:
         if sizes.max() < 2:
             raise TrainingError(
                 f"Each of the {len(names)} classes has one image only, so no anchor has a positive.",
-                "Add a second image to some classes.",
+                "Add a second image to some classes, or train without the fine phase (fine.epochs=0).",
             )
         guessed = np.minimum(np.searchsorted(names, guess), len(names) - 1)
         guessed[names[guessed] != guess] = len(names)
