@@ -24,7 +24,7 @@ _SMALL = Recipe(
     name="small",
     distill=10.0,
     model=ModelRecipe(backbone="efficientnet_lite0", freeze=12, batchnorm="frozen"),  # stem and 11 blocks
-    whitening=WhiteningRecipe("metric", dim=512, within=1.0, between=1.0, centre=0.5, gain=0.8),
+    whitening=WhiteningRecipe("metric", dim=512, within=1.0, between=1.0, centre=0.5, gain=1.0),
     head=HeadRecipe("madacos", {"rho": 0.02, "floor": 32.0, "ceiling": 32.0}),
     augment=AugmentRecipe(size=256, area=(0.3, 1.0), flip=0.5, colour=0.3),
     coarse=PhaseRecipe(epochs=5, batch=32, lr=0.002, warmup=0.1),
