@@ -7,6 +7,10 @@ head is the recipe `small`: same start, whitening, crops, steps. Each head is tu
 trials, on pictures and classes held out of the training split of `landmarks_train`; the chosen values are
 then used everywhere, on `groceries` too. Finished runs are kept in OUT/results.jsonl and not repeated.
 
+"backbone" is the start without anything, "whitening" the one fitted to the labels in closed form, without any
+step of training; "recipe small" is what `cfcd train` does unless told otherwise. "madacos" has a constant scale
+here (floor = ceiling), with its adaptive margin. The fine phase has five trials of its own on top.
+
 Heads of one seed see the same crops, so crops and what the frozen layers make of them are computed once and
 remembered; the numbers are those of `cfcd train`, which computes it each time.
 """
@@ -19,9 +23,9 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,29 +206,42 @@ def _with_split(catalog: Catalog, row: int, split: str | None) -> Any:
 
 
 class Results:
-    """Keep finished runs, by name."""
+    """Keep finished runs by name and recipe, so that an interrupted benchmark goes on.
+
+    After a change of the code that trains, take a new folder: only the recipe is compared.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "results.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.rows: dict[str, Options] = {row["run"]: row for row in map(json.loads, lines)}
+        self.rows: dict[tuple[str, str], Options] = {}
+        for line in self.path.read_text().splitlines() if self.path.exists() else []:
+            with suppress(ValueError):  # the torn last line of a killed run
+                row = json.loads(line)
+                self.rows[row["run"], row["recipe"]] = row
 
-    def get(self, run: str, make: Any) -> Options:
+    def get(self, run: str, bench: Bench, options: Options, **how: bool) -> Options:
         """Give the result of a run, made now if it is not there."""
-        if run not in self.rows:
-            row = {"run": run, **make()}
+        recipe = json.dumps([load_recipe("small", options).to_dict(), how], sort_keys=True)
+        key = run, hashlib.sha256(recipe.encode()).hexdigest()[:16]
+        if key not in self.rows:
+            row = {"run": run, "recipe": key[1], **bench.run(options, **how)}
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
-            self.rows[run] = row
-        return self.rows[run]
+            self.rows[key] = row
+        return self.rows[key]
 
 
 def head_options(head: str, options: Mapping[str, object], rate: float) -> Options:
     """Write a head, its settings and a learning rate as options of the recipe."""
     settings = {f"head.options.{key}": value for key, value in options.items()}
     return {"head.kind": head, **settings, "coarse.lr": rate, "fine.epochs": 0}
+
+
+def scale_of(options: Mapping[str, Any]) -> float:
+    """Give the scale of a head's settings, which its gradients are proportional to."""
+    return float(options.get("scale", options.get("ceiling", 32.0)))
 
 
 def tune(results: Results, photos: Path) -> dict[str, Options]:
@@ -234,19 +251,21 @@ def tune(results: Results, photos: Path) -> dict[str, Options]:
     base = {"seed": TRIAL_SEED, "coarse.epochs": TRIAL_EPOCHS}
 
     def trial(options: Options) -> float:
-        name = "trial " + json.dumps(options, sort_keys=True)
-        found = results.get(name, lambda: bench.run({**base, **options}))
+        found = results.get("trial", bench, {**base, **options})
         return float(found["itself"] + found["unseen"])
 
     chosen: dict[str, Options] = {}
     for head, first in FIRST.items():
         tried = [head_options(head, first, rate) for rate in (*RATES, *([] if first else MORE_RATES))]
         best = max(tried, key=trial)
-        more = [head_options(head, first | other, best["coarse.lr"]) for other in OTHERS.get(head, ())]
+        # A head of twice the scale gets half the learning rate: its gradients are twice as long.
+        more = [
+            head_options(head, first | other, best["coarse.lr"] * scale_of(first) / scale_of(first | other))
+            for other in OTHERS.get(head, ())
+        ]
         chosen[head] = max([best, *more], key=trial)
-    coarse = chosen["madacos"]
     fine = [
-        {**coarse, "fine.epochs": 1, **{f"fine.{key}": value for key, value in options.items()}}
+        {**chosen["madacos"], "fine.epochs": 1, **{f"fine.{key}": value for key, value in options.items()}}
         for options in FINE
     ]
     chosen["madacos + fine"] = max(fine, key=trial)
@@ -255,34 +274,40 @@ def tune(results: Results, photos: Path) -> dict[str, Options]:
 
 def measure(
     results: Results, name: str, bench: Bench, chosen: Mapping[str, Options], seeds: Sequence[int]
-) -> None:
-    """Run every method on a collection with every seed."""
-    results.get(f"{name} backbone 0", lambda: bench.run({}, train=False, plain=True))
-    results.get(f"{name} whitening 0", lambda: bench.run({}, train=False))
+) -> dict[str, list[Options]]:
+    """Run every method on a collection with every seed: method -> results."""
+    found: dict[str, list[Options]] = {
+        "backbone": [results.get(f"{name} backbone", bench, {}, train=False, plain=True)],
+        "whitening": [results.get(f"{name} whitening", bench, {}, train=False)],
+    }
     epochs = EPOCHS[name]
     for seed in seeds:
         for head, options in chosen.items():
             # The fine phase takes some of the epochs, so that all have the same budget.
             last = epochs // 2 if head.endswith("+ fine") else 0
             every = {**options, "seed": seed, "coarse.epochs": epochs - last, "fine.epochs": last}
-            results.get(f"{name} {head} {seed}", partial(bench.run, every))
+            found.setdefault(head, []).append(results.get(f"{name} {head} {seed}", bench, every))
+        as_shipped = results.get(f"{name} small {seed}", bench, {"seed": seed})
+        found.setdefault("recipe small", []).append(as_shipped)
         bench.memory = Remembered()  # the crops of the next seed are others
+    return found
 
 
-def table(results: Results, columns: Mapping[str, tuple[str, str]], methods: Iterable[str]) -> str:
-    """Write mean and spread per method and collection as Markdown."""
+def table(found: Mapping[str, Mapping[str, Sequence[Options]]]) -> str:
+    """Write mean and spread per method and collection as Markdown, of collection -> method -> runs."""
+    columns = {
+        "landmarks_train": ("landmarks", "itself"),
+        "landmarks_eval": ("landmarks", "landmarks_eval"),
+        "groceries": ("groceries", "itself"),
+    }
+    columns = {title: place for title, place in columns.items() if place[0] in found}
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for method in methods:
+    for method in next(iter(found.values())):
         cells = []
         for name, key in columns.values():
-            prefix = f"{name} {method} "
-            found = [
-                row[key]
-                for run, row in results.rows.items()
-                if run.startswith(prefix) and run[len(prefix) :].isdigit()
-            ]
-            spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-            cells.append(f"{statistics.mean(found):.2f}{spread}" if found else "")
+            values = [row[key] for row in found[name][method]]
+            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.2f}{spread}")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -302,20 +327,15 @@ def main() -> None:
     results = Results(wanted.out)
     chosen = tune(results, wanted.photos)
     print(json.dumps(chosen, indent=1))
+    found = {}
     if "landmarks" in wanted.sets:
         others = {"landmarks_eval": read_catalog(wanted.photos / "landmarks_eval")}
         bench = Bench(read_catalog(wanted.photos / "landmarks_train"), others)
-        measure(results, "landmarks", bench, chosen, wanted.seeds)
+        found["landmarks"] = measure(results, "landmarks", bench, chosen, wanted.seeds)
     if "groceries" in wanted.sets:
-        measure(
-            results, "groceries", Bench(read_catalog(wanted.photos / "groceries"), {}), chosen, wanted.seeds
-        )
-    columns = {
-        "landmarks_train": ("landmarks", "itself"),
-        "landmarks_eval": ("landmarks", "landmarks_eval"),
-        "groceries": ("groceries", "itself"),
-    }
-    print(table(results, columns, ["backbone", "whitening", *chosen]))
+        bench = Bench(read_catalog(wanted.photos / "groceries"), {})
+        found["groceries"] = measure(results, "groceries", bench, chosen, wanted.seeds)
+    print(table(found))
 
 
 if __name__ == "__main__":

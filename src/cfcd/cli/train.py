@@ -59,6 +59,7 @@ def train(
     cfcd train catalog.csv --out run/ --set coarse.epochs=10 --set augment.flip=0
     cfcd train --show-recipe > mine.yaml    and then: cfcd train photos/ --out run/ --recipe mine.yaml
     """
+    from cfcd.catalog import read_catalog
     from cfcd.cli.options import make_reading
     from cfcd.cli.output import emit, note, note_skipped, progress
     from cfcd.errors import Interrupted, UsageError
@@ -79,13 +80,13 @@ def train(
         need(package, "Training")
     from cfcd.training.run import train as run_training
 
+    catalog = read_catalog(data, root=root)
     try:
         summary = run_training(
-            data,
+            catalog,
             out,
             recipe,
             options=options or (),
-            root=root,
             resume=resume,
             reading=make_reading(allow_truncated),
             progress=progress,
@@ -97,7 +98,7 @@ def train(
             f"Interrupted; the last checkpoint, if there is one yet, is in {out}.",
             "The same command with --resume goes on from there.",
         ) from None
-    note_skipped(summary.skipped)
+    note_skipped(summary.skipped, catalog.problems)
     emit(summary.to_json(), summary.text(), as_json)
 
 

@@ -19,8 +19,10 @@ from cfcd.evaluation.run import refuse_inside
 from cfcd.files import atomic_write, is_free, write_json
 from cfcd.lock import only_writer
 from cfcd.model import save_model
+from cfcd.model.export import to_onnx
 from cfcd.model.extras import need
 from cfcd.model.folder import TRAINED
+from cfcd.model.network import PixelsToDescriptor
 from cfcd.training.build import build
 from cfcd.training.checkpoints import FILE, Checkpoint, check_same, load_checkpoint
 from cfcd.training.crew import Crew
@@ -141,14 +143,7 @@ def train(
     else:
         settings = load_recipe(recipe, options, images=len(chosen))
     crew = Crew()
-    parts = settings.optimizer.accumulate
-    if settings.coarse.epochs:
-        check_shares("coarse", settings.coarse.batch, crew.processes, parts)
-    if settings.fine.epochs:
-        check_shares("fine", settings.fine.batch, crew.processes, parts, settings.fine.tuple_size)
-    if settings.fine.epochs or matches:
-        # For its errors, which would otherwise come after the coarse phase.
-        TupleSampler(chosen.labels, chosen.labels, tuple_size=settings.fine.tuple_size)
+    _check_phases(settings, chosen, crew, tuples=settings.fine.epochs > 0 or matches > 0)
     if found is not None:
         check_same(found, settings.to_dict(), chosen.identity, folder)
         if (folder / SUMMARY).exists() and not matches:
@@ -170,6 +165,10 @@ def train(
             progress=progress if progress and crew.leads else silent,
             note=note if note and crew.leads else lambda _: None,
         )
+        loop.note(_intention(settings, chosen, crew))
+        if loop.net.net.config.backbone == "transformers":
+            # Not every backbone can be exported: better to know before training.
+            to_onnx(PixelsToDescriptor(loop.net.net, loop.preprocessing).eval())
         if found is None:
             loop.begin()
         else:
@@ -180,6 +179,27 @@ def train(
         if matches and crew.leads:
             draw_examples(loop, matches)
         return summary
+
+
+def _check_phases(recipe: Recipe, data: TrainingSet, crew: Crew, *, tuples: bool) -> None:
+    """Raise now what would otherwise come after the coarse phase."""
+    parts = recipe.optimizer.accumulate
+    if recipe.coarse.epochs:
+        check_shares("coarse", recipe.coarse.batch, crew.processes, parts)
+    if recipe.fine.epochs:
+        check_shares("fine", recipe.fine.batch, crew.processes, parts, recipe.fine.tuple_size)
+    if tuples:
+        TupleSampler(data.labels, data.labels, tuple_size=recipe.fine.tuple_size)
+
+
+def _intention(recipe: Recipe, data: TrainingSet, crew: Crew) -> str:
+    """Say what is about to happen, so that a wrong recipe or collection is seen at once."""
+    epochs = f"{recipe.coarse.epochs} coarse + {recipe.fine.epochs} fine epochs"
+    where = str(crew.device) + (f" x {crew.processes}" if crew.processes > 1 else "")
+    return (
+        f"recipe {recipe.name}: {len(data)} pictures of {len(data.classes)} classes, {epochs}, "
+        f"{recipe.model.backbone} on {where}"
+    )
 
 
 def read_summary(folder: Path) -> TrainSummary:
