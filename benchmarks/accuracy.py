@@ -8,8 +8,8 @@ trials, on pictures and classes held out of the training split of `landmarks_tra
 then used everywhere, on `groceries` too. Finished runs are kept in OUT/results.jsonl and not repeated.
 
 "backbone" is the start without anything, "whitening" the one fitted to the labels in closed form, without any
-step of training; "recipe small" is what `cfcd train` does unless told otherwise. "madacos" has a constant scale
-here (floor = ceiling), with its adaptive margin. The fine phase has five trials of its own on top.
+step of training; "recipe small" is what `cfcd train` does unless told otherwise. "madacos" has a constant
+scale here (floor = ceiling), with its adaptive margin. The fine phase has five trials of its own on top.
 
 Heads of one seed see the same crops, so crops and what the frozen layers make of them are computed once and
 remembered; the numbers are those of `cfcd train`, which computes it each time.
