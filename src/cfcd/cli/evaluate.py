@@ -58,6 +58,13 @@ def evaluate(
     normalise: Annotated[
         bool, typer.Option("--normalise", help="Divide rows of --queries and --database by their lengths.")
     ] = False,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Search with pictures that are turned, cropped, blurred and so on, at graded levels.",
+        ),
+    ] = False,
     size: Size = None,
     scales: Scales = None,
     device: Device = "auto",
@@ -77,6 +84,7 @@ def evaluate(
     cfcd evaluate photos/
     cfcd evaluate catalog.csv --model runs/mine --out report/
     cfcd evaluate gallery/ --json
+    cfcd evaluate photos/ --robustness --out report/
     cfcd evaluate roxford5k --root roxford5k/ --model runs/mine --scales 5 --out report/
     cfcd evaluate roxford5k --queries q.npy --database x.npy --ground-truth gnd_roxford5k.pkl
     """
@@ -86,9 +94,13 @@ def evaluate(
         **{"--model": model, "--size": size, "--scales": scales, "--root": root},
         **{"--queries": queries, "--database": database, "--ground-truth": ground_truth},
         **{"--distractors": distractors, "--no-crop": no_crop or None, "--normalise": normalise or None},
+        "--robustness": robustness or None,
     }
     way = _way(data, {option for option, value in given.items() if value is not None})
     settings = (model, size, scales, device, precision, allow_truncated)
+    if robustness:
+        _robustness(Path(str(data)), root, out, settings, as_json)
+        return
     if way == "labelled":
         _labelled(Path(str(data)), root, out, worst, settings, as_json)
         return
@@ -140,6 +152,10 @@ def _way(data: Path | None, named: set[str]) -> str:
     known = " and ".join(BENCHMARKS)
     files = named & {"--queries", "--database"}
     if str(data) in BENCHMARKS or (data is None and files):
+        if "--robustness" in named:
+            raise UsageError(
+                f"--robustness is for labelled pictures, not for the benchmarks {known}.", "Leave it out."
+            )
         if files:
             for option in ("--queries", "--database", "--ground-truth"):
                 if option not in named:
@@ -196,3 +212,28 @@ def _labelled(
         files = write_evaluation(evaluation, out, worst)
         text += "\nwrote " + ", ".join(str(file) for file in files)
     emit(evaluation.to_json(), text, as_json)
+
+
+def _robustness(
+    data: Path,
+    root: Path | None,
+    out: Path | None,
+    settings: tuple[str | None, int | None, str | None, str, str, bool],
+    as_json: bool,
+) -> None:
+    from cfcd.cli.options import make_encoder
+    from cfcd.cli.output import emit, note_skipped, progress
+    from cfcd.evaluation.robustness import evaluate_robustness
+    from cfcd.evaluation.robustness_document import write_robustness
+    from cfcd.evaluation.run import refuse_inside
+
+    if out is not None:
+        refuse_inside(out, data)
+    encoder = make_encoder(*settings)
+    with progress("encoding") as advance:
+        report = evaluate_robustness(data, encoder, root=root, out=out and out / "encoded", progress=advance)
+    note_skipped([(str(item.path), reason) for item, reason in report.evaluation.skipped])
+    text = f"{report.text()}\n\nmodel {report.evaluation.model}"
+    if out is not None:
+        text += "\nwrote " + ", ".join(str(file) for file in write_robustness(report, out))
+    emit(report.to_json(), text, as_json)

@@ -181,6 +181,27 @@ def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
     return _svg("Average precision of every query in A and B", parts, *size)
 
 
+def levels_plot(levels: Sequence[tuple[str, float]], name: str) -> str:
+    """Draw a measure in percent over graded levels: their words, and the first of them as the line to hold.
+
+    Args:
+        levels: (level in words, percent), in order, at least two.
+        name: What the levels are.
+    """
+    size = (_WIDTH, 230.0)
+    frame = _Frame.of((0, len(levels) - 1 + 0.15), size=size)
+    parts = frame.axes((), (0, 25, 50, 75, 100), "", "mAP, %", upright=False)
+    first = frame.y(levels[0][1])
+    parts.append(_line(_LEFT, first, frame.right, first, "even"))
+    curve = Curve("", tuple((float(at), percent) for at, (_, percent) in enumerate(levels)))
+    parts.append(_polyline(frame, curve))
+    for at, (words, percent) in enumerate(levels):
+        parts.append(_dot(frame, at, percent, curve, f"{words}: {percent:.1f} %"))
+        parts.append(_text(frame.x(at), frame.bottom + 17, words, "middle"))
+    parts.append(_text((_LEFT + frame.right) / 2, frame.bottom + 35, name, "middle", "name"))
+    return _svg("mAP at every level", parts, *size)
+
+
 def bar(value: float, *, most: float = 100.0, signed: bool = False) -> str:
     """Draw a small bar for a cell of a table; a signed one goes left or right from the middle."""
     share = max(-1.0, min(1.0, value / most)) if most else 0.0
