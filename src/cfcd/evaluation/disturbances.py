@@ -3,8 +3,8 @@
 Fixed kinds of corruption at graded severities are the idea of ImageNet-C (Hendrycks & Dietterich,
 "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", 2019); kinds and strengths
 here are those of retrieval by photographs. Every disturbance is a function of the picture, the strength and
-the picture's id alone, whatever the order and the threads. The levels of one picture differ in strength only:
-it turns to the same side, is covered from the same place, has the same noise.
+the picture's id alone, whatever the order and the threads. The levels of one picture differ in strength: it
+turns to the same side and has the same noise at all of them.
 
 What a turn uncovers is filled with the picture's own reflection at its edges. Black corners would tell turned
 pictures apart by themselves, and cutting down to the inside would mix a crop into the measure of a turn.

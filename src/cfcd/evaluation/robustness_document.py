@@ -77,7 +77,7 @@ def robustness_document(report: RobustnessReport) -> Document:
     )
     subtitle = (
         f"{report.evaluation.model} on {report.evaluation.catalog.source.name}: "
-        f"{report.sampled()} disturbed, against clean images"
+        f"{report.sampled()}, disturbed, against clean images"
     )
     return Document("Robustness", subtitle, sections)
 
@@ -144,7 +144,7 @@ def _facts(report: RobustnessReport) -> Facts:
         "model": evaluation.model,
         **settings_words(evaluation.settings),
         "data": str(evaluation.catalog.source),
-        "protocol": f"{whole.protocol}: each disturbed query searches {against}, which are not disturbed",
+        "protocol": f"{whole.protocol}: each disturbed query searches {against}, undisturbed",
         "queries": report.sampled(),
         "mAP of all queries, clean": f"{whole.mAP:.1f}",
         "images searched": f"{whole.gallery:,}",
