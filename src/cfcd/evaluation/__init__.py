@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cfcd.evaluation.revisited_evaluation import RevisitedEvaluation
     from cfcd.evaluation.revisited_protocol import revisited
     from cfcd.evaluation.revisited_report import RevisitedReport
+    from cfcd.evaluation.robustness import RobustnessReport, evaluate_robustness
     from cfcd.evaluation.run import Evaluation, evaluate
     from cfcd.evaluation.saved import read_saved_report
 
@@ -36,6 +37,7 @@ __all__ = [
     "QueryResult",
     "RevisitedEvaluation",
     "RevisitedReport",
+    "RobustnessReport",
     "average_precision",
     "average_precision_at_r",
     "bootstrap_mean",
@@ -43,6 +45,7 @@ __all__ = [
     "evaluate",
     "evaluate_descriptors",
     "evaluate_landmarks",
+    "evaluate_robustness",
     "global_average_precision",
     "landmark_recognition",
     "landmark_retrieval",
@@ -65,6 +68,8 @@ __getattr__ = lazy_names(
         "compare": "comparison",
         "paired_difference": "intervals",
         "read_saved_report": "saved",
+        "RobustnessReport": "robustness",
+        "evaluate_robustness": "robustness",
         "revisited": "revisited_protocol",
         "Evaluation": "run",
         "evaluate": "run",
