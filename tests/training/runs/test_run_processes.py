@@ -20,6 +20,7 @@ pytest.importorskip("accelerate", reason="accelerate is not installed")
 from safetensors.numpy import load
 
 from cfcd.model import create_model, lite0
+from cfcd.training import run
 from cfcd.training.log import read_metrics
 from cfcd.training.run import read_summary, train
 from tests.training.runs.run_support import (
@@ -128,6 +129,7 @@ _made: dict[Path, Launch] = {}
 def _launch(base: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
     if base in _made:
         return _made[base]
+    monkeypatch.setattr(run, "draw_curves", lambda _: None)
     one, two = base / "one", base / "two"
     photos = make_collection(base / "photos")
     spoilt = [photos / label / f"{n}.jpg" for label in ("arch", "dome") for n in (1, 2, 4)]
@@ -167,8 +169,8 @@ def test_a_fitted_whitening(launch: Launch) -> None:
 
 @pytest.mark.parametrize("name", ["sum", "blind"])
 def test_pictures_that_no_process_could_read_are_named_once(launch: Launch, name: str) -> None:
-    for run in (launch.one / name, launch.two / name):
-        summary = read_summary(run)
+    for folder in (launch.one / name, launch.two / name):
+        summary = read_summary(folder)
         assert [path for path, _ in summary.skipped] == sorted(map(str, launch.spoilt))
         assert summary.images == 18
 

@@ -17,6 +17,7 @@ from cfcd.errors import BusyError, CatalogError, CfcdError, TrainingError, Usage
 from cfcd.lock import only_writer  # noqa: E402
 from cfcd.training.checkpoints import load_checkpoint  # noqa: E402
 from cfcd.training.log import read_metrics  # noqa: E402
+from cfcd.training.network import Losses, TrainingNet  # noqa: E402
 from cfcd.training.run import read_summary, train  # noqa: E402
 from tests.training.runs.run_support import (  # noqa: E402
     CLASSES,
@@ -199,21 +200,41 @@ def test_options_that_cannot_be(
 
 
 @pytest.mark.parametrize("phase", ["coarse", "fine"])
-def test_a_loss_that_is_no_number_stops_the_run(collection: Path, tmp_path: Path, phase: str) -> None:
+def test_weights_that_grow_without_end_stop_the_run(collection: Path, tmp_path: Path, phase: str) -> None:
     # Decay by 100 times the weight: every step makes the weights 99 times larger.
-    other = {"coarse": "fine", "fine": "coarse"}[phase]
-    options = TINY | {f"{phase}.epochs": 40, f"{other}.epochs": 0, f"{phase}.lr": 100}
+    options = TINY | {"coarse.epochs": 0, "fine.epochs": 0, f"{phase}.epochs": 40, f"{phase}.lr": 100}
     options |= {"optimizer.weight_decay": 1.0, "run.monitor": 0}
-    words = ("loss", f"{phase} phase", "learning rate", f"{phase}.lr")
-    refusal(TrainingError, *words, data=collection, out=tmp_path, options=options)
-    rows = read_metrics(tmp_path)
-    assert 1 < len(rows) < 100
+    words = (f"{phase} phase", f"{phase}.lr", "optimizer.clip")
+    refusal(TrainingError, *words, data=collection, out=tmp_path / "run", options=options)
+    rows = read_metrics(tmp_path / "run")
+    assert len(rows) > 2
     assert all(row["loss"] is not None and math.isfinite(row["loss"]) for row in rows)
-    found = load_checkpoint(tmp_path)
+    found = load_checkpoint(tmp_path / "run")
     assert found is not None
-    assert found.steps == rows[-1]["step"]
-    assert [name for name, value in found.net.items() if not torch.isfinite(value).all()] == []
-    assert not (tmp_path / "summary.json").exists()
+    assert 0 < found.steps <= len(rows)
+    assert all(torch.isfinite(value).all() for value in found.net.values())
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(("phase", "step", "rate"), [("coarse", 5, "0.0005"), ("fine", 8, "0.0005")])
+def test_a_loss_that_is_no_number_stops_the_run(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, step: int, rate: str
+) -> None:
+    forward, calls = TrainingNet.forward, 0
+
+    def broken(*arguments: Any) -> Losses:
+        nonlocal calls
+        calls += 1
+        losses = forward(*arguments)
+        return losses if calls < step else losses._replace(classification=losses.classification * math.nan)
+
+    monkeypatch.setattr(TrainingNet, "forward", broken)
+    words = (f"became nan in step {step}", f"{phase} phase", f"learning rate {rate}", f"{phase}.lr")
+    refusal(TrainingError, *words, data=collection, out=tmp_path / "run", options=TINY)
+    assert [row["step"] for row in read_metrics(tmp_path / "run") if "loss" in row] == [*range(1, step)]
+    found = load_checkpoint(tmp_path / "run")
+    assert found is not None
+    assert found.steps == step - 1
 
 
 def test_weights_that_break_in_the_last_step_make_no_model(

@@ -73,7 +73,7 @@ def test_the_log_has_every_step_of_both_phases(finished: FinishedRun) -> None:
         assert set(row) == BOTH | FINE | {"images_per_s", "seconds"}
         assert all(row[key] is not None for key in numbers)
         assert fine or all(row[key] is None for key in FINE)
-        weighted = row["classification"] + 10 * row["distillation"] + (row["triplets"] or 0)
+        weighted = row["classification"] + 10 * row["distillation"] + (row["triplets"] or 0)  # TINY's weights
         assert row["loss"] == pytest.approx(weighted, rel=1e-5)
     assert rows[0]["distillation"] == pytest.approx(0, abs=1e-6)
     assert rows[1]["distillation"] > 1e-5
