@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -98,6 +99,8 @@ def train(
             f"Interrupted; the last checkpoint, if there is one yet, is in {out}.",
             "The same command with --resume goes on from there.",
         ) from None
+    if os.environ.get("RANK", "0") != "0":
+        return  # under torchrun the first process speaks for all
     note_skipped(summary.skipped, catalog.problems)
     emit(summary.to_json(), summary.text(), as_json)
 

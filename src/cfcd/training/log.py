@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +30,8 @@ class MetricsLog:
     Args:
         folder: Folder of the run; made if missing.
         after_step: Step of the checkpoint a run goes on from; rows up to it are kept. 0 starts anew.
+        measured: How many rows with an mAP the checkpoint knows of; later ones of its step are dropped: the
+            last measuring of a run comes after its last step. None: all.
         tensorboard: Write events to the folder `tensorboard` as well.
 
     Raises:
@@ -37,7 +39,9 @@ class MetricsLog:
         TrainingError: if the file to go on with is damaged before its last line.
     """
 
-    def __init__(self, folder: Path, *, after_step: int = 0, tensorboard: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, after_step: int = 0, measured: int | None = None, tensorboard: bool = True
+    ) -> None:
         folder = Path(folder)
         if tensorboard:
             # Before anything is touched.
@@ -47,7 +51,7 @@ class MetricsLog:
         path = folder / METRICS_FILE
         rows = read_metrics(folder) if after_step and path.exists() else []
         with atomic_write(path) as file:
-            file.writelines(_line(row) for row in rows if row["step"] <= after_step)
+            file.writelines(_line(row) for row in _kept(rows, after_step, measured))
         self._events: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -123,6 +127,15 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         rows.append(row)
     last = _parsed(unfinished)
     return rows if last is None else [*rows, last]
+
+
+def _kept(rows: list[dict[str, Any]], after_step: int, measured: int | None) -> Iterator[dict[str, Any]]:
+    """Choose the rows that a run has behind it."""
+    seen = 0
+    for row in rows:
+        seen += "mAP" in row
+        if row["step"] <= after_step and ("mAP" not in row or measured is None or seen <= measured):
+            yield row
 
 
 def _line(row: Mapping[str, Value]) -> bytes:

@@ -192,14 +192,16 @@ class Loop:
                     self.average.update(at.steps)
                 advance(at.step, len(plan))
                 asked = stop.asked  # once: a signal may come between two looks
-                if at.step % every and at.step < len(plan) and not asked:
+                look = at.step % every == 0 or at.step == len(plan)
+                if not look and not asked:
                     continue
                 row = measured.read(self.crew, fine=phase == "fine")
                 # Before anything is saved: no checkpoint may hold weights that are not numbers.
                 check_finite(row, phase, at.steps, rate)
-                speed = count / max(time.monotonic() - since, 1e-9)
-                since, count = time.monotonic(), 0
-                self._write({"lr": rate, **row, "images_per_s": round(speed, 2)})
+                if look:  # a stop between two rows adds none: the log is that of a run never stopped
+                    speed = count / max(time.monotonic() - since, 1e-9)
+                    since, count = time.monotonic(), 0
+                    self._write({"lr": rate, **row, "images_per_s": round(speed, 2)})
                 if at.step < len(plan):
                     overdue = time.monotonic() - self._saved > 60 * self.recipe.run.checkpoint_minutes
                     if overdue or asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -148,37 +149,42 @@ def train(
         check_same(found, settings.to_dict(), chosen.identity, folder)
         if (folder / SUMMARY).exists() and not matches:
             return read_summary(folder)
-    with (
-        _leading(crew, folder, settings),
-        repeatable(settings.seed, crew.device),
-        _log(crew, folder, found) as log,
-    ):
-        loop = Loop(
-            settings,
-            chosen,
-            build(settings, len(chosen.classes), crew.device),
-            crew,
-            folder,
-            log=log,
-            monitor=Monitor.choose(catalog, chosen, settings.run.monitor),
-            reading=reading or Reading(),
-            progress=progress if progress and crew.leads else silent,
-            note=note if note and crew.leads else lambda _: None,
-        )
-        loop.note(_intention(settings, chosen, crew))
-        if loop.net.net.config.backbone == "transformers":
-            # Not every backbone can be exported: better to know before training.
-            to_onnx(PixelsToDescriptor(loop.net.net, loop.preprocessing).eval())
-        if found is None:
-            loop.begin()
-        else:
-            loop.restore(found)
-        loop.train()
-        done = found is not None and (folder / SUMMARY).exists()
-        summary = read_summary(folder) if done else _finish(loop, catalog)
-        if matches and crew.leads:
-            draw_examples(loop, matches)
-        return summary
+    with _leading(crew, folder), repeatable(settings.seed, crew.device):
+        # Before anything is written: a recipe that cannot be leaves the folder free.
+        built = build(settings, len(chosen.classes), crew.device)
+        monitor = Monitor.choose(catalog, chosen, settings.run.monitor)
+        with _log(crew, folder, settings, found) as log:
+            loop = Loop(
+                settings,
+                chosen,
+                built,
+                crew,
+                folder,
+                log=log,
+                monitor=monitor,
+                reading=reading or Reading(),
+                progress=progress if progress and crew.leads else silent,
+                note=note if note and crew.leads else lambda _: None,
+            )
+            return _go(loop, catalog, found, matches)
+
+
+def _go(loop: Loop, catalog: Catalog, found: Checkpoint | None, matches: int) -> TrainSummary:
+    """Train from where the run stands, and write what comes out."""
+    loop.note(_intention(loop.recipe, loop.data, loop.crew))
+    if loop.net.net.config.backbone == "transformers":
+        # Not every backbone can be exported: better to know before training.
+        to_onnx(PixelsToDescriptor(loop.net.net, loop.preprocessing).eval())
+    if found is None:
+        loop.begin()
+    else:
+        loop.restore(found)
+    loop.train()
+    done = found is not None and (loop.folder / SUMMARY).exists()
+    summary = read_summary(loop.folder) if done else _finish(loop, catalog)
+    if matches and loop.crew.leads:
+        draw_examples(loop, matches)
+    return summary
 
 
 def _check_phases(recipe: Recipe, data: TrainingSet, crew: Crew, *, tuples: bool) -> None:
@@ -285,15 +291,15 @@ def _claim(folder: Path, *, resume: bool) -> None:
 
 
 @contextmanager
-def _leading(crew: Crew, folder: Path, recipe: Recipe) -> Iterator[None]:
+def _leading(crew: Crew, folder: Path) -> Iterator[None]:
     """Hold the folder for writing, on the process that writes."""
     if not crew.leads:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
-        with atomic_write(folder / RECIPE) as file:
-            file.write(recipe.to_yaml().encode())
+        for stray in (*folder.glob(".*.tmp"), *folder.glob(f".{TRAINED}.*")):  # of a killed process
+            shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
         yield
 
 
@@ -322,11 +328,15 @@ def repeatable(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _log(crew: Crew, folder: Path, found: Checkpoint | None) -> Iterator[MetricsLog | None]:
-    if not crew.leads:
+def _log(crew: Crew, folder: Path, recipe: Recipe, found: Checkpoint | None) -> Iterator[MetricsLog | None]:
+    """Write the recipe and open the log where the checkpoint stands, on the process that writes."""
+    if not crew.leads or (folder / SUMMARY).exists():  # a run that is done has its log
         yield None
         return
-    with MetricsLog(folder, after_step=found.steps if found else 0) as log:
+    with atomic_write(folder / RECIPE) as file:
+        file.write(recipe.to_yaml().encode())
+    steps, measured = (found.steps, found.measured) if found else (0, [])
+    with MetricsLog(folder, after_step=steps, measured=sum(one is not None for one in measured)) as log:
         yield log
 
 
