@@ -26,6 +26,9 @@ TINY = {
     "coarse.batch": 8,
     "fine.batch": 8,
     "fine.tuple_size": 4,
+    "fine.margin": 0.1,
+    "fine.ratio": 0.9,
+    "fine.reduction": "sum",
     "run.precision": "fp32",
     "run.workers": 2,
 }
