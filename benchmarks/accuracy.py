@@ -169,8 +169,10 @@ class Bench:
         sides = catalog.query_gallery()
         chosen = catalog if sides is None else catalog.select(sorted({*sides[0], *sides[1]}))
         features, _ = loop.passes.pooled(chosen, range(len(chosen)), lambda _done, _total: None)
-        pooled = torch.from_numpy(features)
-        descriptors = (F.normalize(pooled) if plain else loop.net.descriptors(pooled)).numpy()
+        if plain:
+            descriptors = F.normalize(torch.from_numpy(features)).numpy()
+        else:
+            descriptors = loop.passes.descriptors(features)
         queries, gallery = chosen.query_gallery() or (None, None)
         labels = chosen.labels or []
         return evaluate_descriptors(descriptors, labels, chosen.ids, queries=queries, gallery=gallery).mAP

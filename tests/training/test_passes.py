@@ -234,6 +234,9 @@ def test_processes_share_the_work(
         def collect(self, value: object) -> list[object]:
             return [value]
 
+        def merge(self, values: dict[int, str]) -> dict[int, str]:
+            return values
+
     rows = range(len(data))
     whole, lost = Passes(network.net, network.preprocessing, crew, 1, None).pooled(data.catalog, rows, silent)
     halves = [

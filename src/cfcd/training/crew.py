@@ -65,6 +65,10 @@ class Crew:
         dist.all_gather_object(values, value)
         return values
 
+    def merge(self, values: dict[int, T]) -> dict[int, T]:
+        """Give every process the entries of all; of equal keys the last process's counts."""
+        return {key: value for some in self.collect(values) for key, value in some.items()}
+
     def wait(self) -> None:
         """Wait until every process has come this far."""
         self._accelerator.wait_for_everyone()

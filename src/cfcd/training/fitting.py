@@ -51,9 +51,7 @@ class Fitting:
         if self.wanted.kind == "metric":
             # All dimensions while training; what is left out at the end would be missed until then.
             self.net.set_metric(self._fit(features, labels, None))
-        device = self.net.centre.device
-        descriptors = self.net.eval().descriptors(torch.from_numpy(features).to(device))
-        means = class_means(descriptors.cpu().numpy(), labels, len(self.data.classes))
+        means = class_means(self.passes.descriptors(features), labels, len(self.data.classes))
         with torch.no_grad():
             # Half the mean is also what the whitening of the recipe "small" subtracts.
             self.net.centre.copy_(torch.from_numpy(0.5 * features.mean(0)))

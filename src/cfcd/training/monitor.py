@@ -75,13 +75,8 @@ class Monitor:
             plain: Leave the whitening out: the descriptors are the pooled features at unit length.
         """
         pooled, unreadable = passes.pooled(self.catalog, range(len(self.catalog)), advance)
-        features = torch.from_numpy(pooled)
-        if plain:
-            return self.measure(F.normalize(features).numpy(), tuple(unreadable))
-        net, training = passes.net, passes.net.training
-        descriptors = net.eval().descriptors(features.to(passes.crew.device)).cpu().numpy()
-        net.train(training)
-        return self.measure(descriptors, tuple(unreadable))
+        unit = F.normalize(torch.from_numpy(pooled)).numpy() if plain else passes.descriptors(pooled)
+        return self.measure(unit, tuple(unreadable))
 
     def measure(self, descriptors: NDArray[np.float32], unreadable: Sequence[int] = ()) -> float | None:
         """Compute mAP in percent of unit descriptors (n, D) of all rows; None where nothing can be found."""

@@ -61,6 +61,14 @@ class Passes:
         unreadable = self._over(catalog, rows, advance, found, lambda pooled: pooled)
         return found.numpy(), unreadable
 
+    def descriptors(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map pooled features (n, C) to descriptors (n, D), unit rows, with the network as it is."""
+        training = self.net.training
+        found = self.net.eval().descriptors(torch.from_numpy(pooled).to(self.crew.device))
+        self.net.train(training)
+        descriptors: NDArray[np.float32] = found.cpu().numpy()
+        return descriptors
+
     def mined(self, data: TrainingSet, folder: Path, advance: Advance) -> tuple[Mined, dict[int, str]]:
         """Predict the class of every picture by plain cosine, or read it from the cache of this very model.
 
@@ -117,7 +125,7 @@ class Passes:
         finally:
             self.net.train(training)
         out.copy_(self.crew.add_up(out))
-        return {row: reason for some in self.crew.collect(unreadable) for row, reason in some.items()}
+        return self.crew.merge(unreadable)
 
     def _classes(self, pooled: Tensor) -> Tensor:
         return self.net.head.scores(self.net.descriptors(pooled)).argmax(1)

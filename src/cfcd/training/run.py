@@ -232,10 +232,7 @@ def _finish(loop: Loop, catalog: Catalog) -> TrainSummary:
     recipe, folder, data = loop.recipe, loop.folder, loop.data
     with loop.averaged():
         after = loop.finish()
-        unreadable: dict[int, str] = {}
-        for some in loop.crew.collect(loop.loader.unreadable):
-            unreadable |= some
-        rows = sorted(unreadable.items())
+        rows = sorted(loop.crew.merge(loop.loader.unreadable).items())
         skipped = tuple((str(data.catalog.file(row)), reason) for row, reason in rows)
         summary = TrainSummary(
             folder=folder,
