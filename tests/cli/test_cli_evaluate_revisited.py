@@ -32,7 +32,7 @@ def test_from_images_to_a_report_that_can_be_compared(cli: Cli, data: Path, tmp_
     printed = cli(*command, "--distractors", "more", "--out", "report").stdout
     assert printed.startswith("roxford5k: 4 queries against 12 images and 3 distractors (percent)\n")
     assert "cropped to their boxes" in printed
-    assert printed.rstrip().endswith("wrote report/report.json")
+    assert printed.rstrip().endswith("wrote report/report.json, report/report.md, report/report.html")
     saved = json.loads((tmp_path / "report" / "report.json").read_text())
     assert saved["distractors"] == 3
     whole = json.loads(cli(*command, "--no-crop", "--json", "--out", "whole").stdout)

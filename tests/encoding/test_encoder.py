@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cfcd.encoding import Encoder, Reading, load_model
+from cfcd.encoding import Encoder, Reading, load_model, runtimes
 from cfcd.errors import (
     MissingExtra,
     ModelError,
@@ -165,3 +166,14 @@ def test_torch_and_openvino_agree(tmp_path: Path) -> None:
     with_openvino = load_model(folder, device="cpu", precision="fp32").encode(pictures)
     assert with_torch.shape == (12, 64)
     assert np.min(np.sum(with_torch * with_openvino, axis=1)) > 0.99999
+
+
+@pytest.mark.parametrize(("resize", "wanted"), [("bilinear_plain", "fp32"), ("box", "auto")])
+def test_the_authors_preprocessing_asks_for_full_precision(
+    resize: str, wanted: str, model: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "OpenVinoRuntime", lambda _, precision: precision)
+    config = model.model.config
+    made = replace(config, preprocessing=replace(config.preprocessing, resize=resize))
+    for given, used in (("auto", wanted), ("bf16", "bf16")):
+        assert runtimes.choose_runtime(replace(model.model, config=made), "cpu", given) == used

@@ -6,12 +6,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="the light install has no torch")
 onnx = pytest.importorskip("onnx", reason="the light install has no onnx")
 
-import openvino  # noqa: E402
 
 from cfcd.errors import ModelError  # noqa: E402
 from cfcd.model import export  # noqa: E402
 from cfcd.model.config import Network, Preprocessing, Whitening  # noqa: E402
 from cfcd.model.network import DescriptorNet, PixelsToDescriptor  # noqa: E402
+from cfcd.model.openvino_core import openvino_core  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def exported(model):
 
 
 def run(data, pixels, extra=()):
-    core = openvino.Core()
+    core = openvino_core()
     network = core.read_model(data)
     for name in extra:
         network.add_outputs(name)

@@ -6,7 +6,6 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 
 torch = pytest.importorskip("torch", reason="the light install has no torch")
@@ -17,12 +16,13 @@ from cfcd.model import find_model  # noqa: E402
 from cfcd.model.create import create_model  # noqa: E402
 from cfcd.model.export import parity, probe_pictures  # noqa: E402
 from cfcd.model.network import PixelsToDescriptor  # noqa: E402
+from cfcd.model.openvino_core import openvino_core  # noqa: E402
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "build_imagenet_lite0.py"
 
 
 def run(data):
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(core.read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.concatenate([compiled(stack)[0] for stack in probe_pictures()])
 

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 
 torch = pytest.importorskip("torch", reason="the light install has no torch")
@@ -13,7 +12,7 @@ pytest.importorskip("onnx", reason="the light install has no onnx")
 safetensors = pytest.importorskip("safetensors.torch", reason="the light install has no safetensors")
 
 from cfcd.errors import ModelError  # noqa: E402
-from cfcd.model import (  # noqa: E402  # noqa: E402
+from cfcd.model import (  # noqa: E402
     DescriptorNet,
     Network,
     Preprocessing,
@@ -23,6 +22,7 @@ from cfcd.model import (  # noqa: E402  # noqa: E402
     save_model,
     saving,
 )
+from cfcd.model.openvino_core import openvino_core  # noqa: E402
 
 PIXELS = Preprocessing("RGB", (127, 127, 127), (128, 128, 128), "hamming", 320, 32)
 
@@ -82,7 +82,7 @@ def test_the_network_comes_back_whole_and_ready(net, saved):
 
 def test_onnx_gives_what_the_network_gives(saved):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
-    core = openvino.Core()
+    core = openvino_core()
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     found = core.compile_model(core.read_model(saved.read_onnx_bytes()), "CPU", options)(pixels)[0]
     with torch.no_grad():

@@ -104,7 +104,6 @@ def evaluate(
     if way == "labelled":
         _labelled(Path(str(data)), root, out, worst, settings, as_json)
         return
-    from cfcd.evaluation.evaluation_json import write_report_json
     from cfcd.evaluation.revisited_run import evaluate_files, evaluate_images
 
     if way == "files":
@@ -134,9 +133,9 @@ def evaluate(
     note_skipped([(str(item.path), reason) for item, reason in evaluation.skipped])
     text = evaluation.text()
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_report_json(out / "report.json", evaluation.to_json())
-        text += f"\nwrote {out / 'report.json'}"
+        from cfcd.evaluation.revisited_document import write_revisited
+
+        text += "\nwrote " + ", ".join(str(file) for file in write_revisited(evaluation, out, worst))
     emit(evaluation.to_json(), text, as_json)
 
 

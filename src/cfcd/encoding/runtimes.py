@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cfcd.errors import MissingExtra, ModelError, UsageError
+from cfcd.model.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class OpenVinoRuntime:
     def __init__(self, model: ModelFolder, precision: str = "auto") -> None:
         import openvino
 
-        core = openvino.Core()
+        core = openvino_core()
         if precision == "auto":
             able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             precision = "bf16" if able else "fp32"
@@ -123,7 +124,8 @@ def choose_runtime(model: ModelFolder, device: str = "auto", precision: str = "a
         model: The model to run.
         device: "auto" (a GPU when there is one and torch is installed, else the CPU), "cpu", "torch-cpu"
             (the torch network on the CPU), "cuda" or "cuda:N".
-        precision: "auto" (bf16 where the device has it), "bf16" or "fp32".
+        precision: "bf16", "fp32", or "auto": bf16 where the device has it, but fp32 for models with the
+            authors' preprocessing, whose descriptors are to be compared with published ones.
 
     Raises:
         UsageError: Unknown device or precision.
@@ -132,6 +134,8 @@ def choose_runtime(model: ModelFolder, device: str = "auto", precision: str = "a
     """
     if precision not in PRECISIONS:
         raise UsageError(f"The precision {precision!r} is unknown.", f"Use one of {', '.join(PRECISIONS)}.")
+    if precision == "auto" and model.config.preprocessing.resize == "bilinear_plain":
+        precision = "fp32"
     if device == "auto" and model.weights_path is None:
         device = "cpu"  # an ONNX-only model has nothing for torch to run
     if device == "auto":

@@ -23,7 +23,7 @@ from cfcd.evaluation.document import (
     Tiles,
 )
 from cfcd.evaluation.intervals import FEW
-from cfcd.evaluation.report import LEAVE_ONE_OUT, FolderReport, QueryResult
+from cfcd.evaluation.report import LEAVE_ONE_OUT, FolderReport
 from cfcd.evaluation.run import Evaluation
 
 INTERVALS = (
@@ -93,7 +93,7 @@ def _figures(report: FolderReport) -> tuple[Figure, ...]:
     figures.append(
         recall_figure([plots.Curve("", recall_points([q.rank_of_first for q in report.per_query], deepest))])
     )
-    figures.append(_queries_figure(report.per_query))
+    figures.append(queries_figure([(q.id, q.ap) for q in report.per_query]))
     return tuple(figures)
 
 
@@ -139,13 +139,14 @@ def recall_points(ranks: Sequence[int | None], deepest: int) -> tuple[plots.Poin
     return tuple((float(k), 100.0 * found[k] / len(ranks)) for k in depths)
 
 
-def _queries_figure(queries: Sequence[QueryResult]) -> Figure:
-    ordered = sorted((q.ap for q in queries), reverse=True)
+def queries_figure(queries: Sequence[tuple[str, float]]) -> Figure:
+    """Show the average precision of every query: (id, percent)."""
+    ordered = sorted((ap for _, ap in queries), reverse=True)
     shares = (0, 10, 25, 50, 75, 90, 100)
     rows = [(f"{share}", f"{ordered[round(share / 100 * (len(ordered) - 1))]:.1f}") for share in shares]
     return Figure(
         "Average precision of every query",
-        plots.sorted_bars_plot([(q.id, q.ap) for q in queries]),
+        plots.sorted_bars_plot(queries),
         "Sorted, best first; point at a bar for its query.",
         Table(("share of the queries, best first, %", "AP of the last of them, %"), tuple(rows)),
         shape="wide",

@@ -88,8 +88,13 @@ class RevisitedEvaluation:
             "per_query": per_query,
         }
 
-    def text(self) -> str:
-        """Return the table and the conditions as aligned text."""
+    @property
+    def title(self) -> str:
+        """Name what was evaluated on."""
+        return self.dataset or "a ground truth of neither roxford5k nor rparis6k"
+
+    def facts(self) -> dict[str, str]:
+        """Say, in words by name, under which conditions the figures came about."""
         settings, truth = self.settings, self.ground_truth
         rows = {
             "protocol": f"{self.protocol}, average precision by the rule {self.report.ap_rule}",
@@ -113,11 +118,15 @@ class RevisitedEvaluation:
         if self.distractors is not None:
             known = self.distractors["model"] or "a model that is not known"
             rows["distractors"] = f"{self.distractors['source']}, by {known}"
+        return rows
+
+    def text(self) -> str:
+        """Return the table and the conditions as aligned text."""
+        rows = self.facts()
         width = max(map(len, rows))
         facts = [f"{name:<{width}}  {value}" for name, value in rows.items()]
-        title = self.dataset or "a ground truth of neither roxford5k nor rparis6k"
         notes = [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join([f"{title}: {self.report.text()}", "", *facts, *notes])
+        return "\n".join([f"{self.title}: {self.report.text()}", "", *facts, *notes])
 
 
 def _pictures(catalog: Catalog, cropped: bool) -> dict[str, Any]:

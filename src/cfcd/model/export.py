@@ -16,6 +16,7 @@ from torch import nn
 from cfcd.errors import ModelError
 from cfcd.model.extras import need
 from cfcd.model.network import PixelsToDescriptor
+from cfcd.model.openvino_core import openvino_core
 
 OPSET = 17
 PIXELS, DESCRIPTOR, LAST_MAP = "pixels", "descriptor", "last_map"
@@ -119,9 +120,7 @@ def parity(model: PixelsToDescriptor, onnx_bytes: bytes) -> float:
     Raises:
         ModelError: It is below 0.999, or the error is not small against the differences between pictures.
     """
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(core.read_model(onnx_bytes), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     stacks = probe_pictures()
     with torch.no_grad():
