@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfcd.errors import TrainingError
-from cfcd.training import Mined, load_mined, mine, mined_once, save_mined, should_mine
+from cfcd.training import Mined, load_mined, mine, save_mined, should_mine
 from cfcd.training.mining import ScoredBatch, mining_identity
 
 LABELS = np.array([0, 0, 1, 1, 2])
@@ -85,33 +84,6 @@ def test_results_check_themselves_and_do_not_change() -> None:
     ):
         with pytest.raises(TrainingError, match="do not belong together"):
             Mined(labels, predicted, "x")
-
-
-def test_a_cache_spares_the_second_pass(tmp_path: Path) -> None:
-    passes = []
-
-    def score() -> Iterator[ScoredBatch]:
-        passes.append(1)
-        yield np.arange(5), PREDICTED
-
-    def once(model: str = "m", catalog: str = "c", labels: np.ndarray = LABELS) -> Mined:
-        return mined_once(tmp_path, labels, score, model_identity=model, catalog_identity=catalog)
-
-    first = once()
-    again = once()
-    assert len(passes) == 1
-    assert np.array_equal(again.predicted, first.predicted)
-    assert again.identity == first.identity == mining_identity("m", "c")
-    once(model="m2")
-    once(catalog="c2")
-    assert len(passes) == 3
-    assert len(list(tmp_path.iterdir())) == 3
-    # The same files under other labels.
-    other = once(labels=LABELS[::-1])
-    assert len(passes) == 4
-    assert other.labels.tolist() == LABELS[::-1].tolist()
-    assert once(labels=LABELS[::-1]).labels.tolist() == LABELS[::-1].tolist()
-    assert len(passes) == 4
 
 
 def test_identities_do_not_run_into_each_other() -> None:

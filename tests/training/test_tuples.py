@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from slow_tuples import slow_epoch
 
 from cfcd.errors import TrainingError
-from cfcd.training import TupleSampler, epoch_tuples, share
+from cfcd.training import TupleSampler
 from cfcd.training.pools import Pools
 
 Data = tuple[list[int], list[int]]
@@ -195,23 +195,20 @@ def pass_may_end(unused: Counter[int], labels: Sequence[int], size: int) -> bool
 
 @settings(deadline=None, max_examples=50)
 @given(data(), st.integers(0, 5), st.integers(1, 5))
-def test_processes_take_equal_blocks_of_one_sequence(data: Data, epoch: int, processes: int) -> None:
-    blocks = [
-        epoch_tuples(*data, seed=3, epoch=epoch, processes=processes, process=process)
-        for process in range(processes)
-    ]
-    assert len({block.shape for block in blocks}) == 1
-    whole = np.concatenate(blocks)
+def test_an_epoch_for_several_processes_has_equal_blocks(data: Data, epoch: int, processes: int) -> None:
+    sampler = TupleSampler(*data, seed=3)
+    whole = sampler.epoch(epoch, processes).images
     assert len(whole) == processes * math.ceil(len(data[0]) / (8 * processes))
-    assert np.array_equal(whole, TupleSampler(*data, seed=3).epoch(epoch, processes).images)
-    alone = epoch_tuples(*data, seed=3, epoch=epoch)
+    alone = sampler.epoch(epoch).images
     assert np.array_equal(whole[: len(alone)], alone)
 
 
 def test_blocks_of_a_pass_share_no_image() -> None:
     labels = np.repeat(np.arange(64), 8)
-    blocks = [epoch_tuples(labels, labels, seed=0, epoch=0, processes=4, process=p)[:12] for p in range(4)]
-    assert len(np.unique(np.concatenate(blocks))) == 4 * 12 * 8
+    images = TupleSampler(labels, labels).epoch(0, 4).images
+    assert images.shape == (64, 8)
+    blocks = images.reshape(4, 16, 8)[:, :12]
+    assert len(np.unique(blocks)) == 4 * 12 * 8
 
 
 def test_seed_and_epoch_decide_everything() -> None:
@@ -228,8 +225,8 @@ def test_seed_and_epoch_decide_everything() -> None:
 def test_names_of_classes_do_not_matter() -> None:
     labels, predicted = map(np.array, CONFUSED)
     names = np.arange(100) * 1_000_003 - 7
-    renamed = epoch_tuples(names[labels], names[predicted], seed=1, epoch=0)
-    assert np.array_equal(renamed, epoch_tuples(labels, predicted, seed=1, epoch=0))
+    renamed = TupleSampler(names[labels], names[predicted]).epoch(0).images
+    assert np.array_equal(renamed, TupleSampler(labels, predicted).epoch(0).images)
 
 
 def test_a_predicted_class_without_images_is_no_class() -> None:
@@ -279,8 +276,8 @@ def test_an_epoch_uses_every_image_about_once(sizes: list[int], once: float, lea
 def test_tiny_and_lopsided_data_come_to_an_end(sizes: tuple[int, ...], wrong: bool) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     predicted = (labels + 1) % len(sizes) if wrong else labels
-    images = epoch_tuples(labels, predicted, seed=0, epoch=0, processes=3, process=2)
-    assert images.shape == (math.ceil(len(labels) / 24), 8)
+    images = TupleSampler(labels, predicted).epoch(0, processes=3).images
+    assert images.shape == (3 * math.ceil(len(labels) / 24), 8)
     assert (labels[images[:, 1]] == labels[images[:, 0]]).all()
     assert (labels[images[:, 2:]] != labels[images[:, :1]]).all()
 
@@ -304,10 +301,6 @@ def test_data_that_cannot_work_are_refused(
         TupleSampler(labels, predicted, tuple_size=size)
 
 
-def test_shares_that_do_not_exist_are_refused() -> None:
-    tuples = np.zeros((6, 8), np.int64)
-    for processes, process in ((4, 0), (3, 3), (3, -1)):
-        with pytest.raises(TrainingError, match="no equal share"):
-            share(tuples, processes, process)
+def test_no_process_is_refused() -> None:
     with pytest.raises(TrainingError, match="0 processes"):
         TupleSampler([0, 0, 1], [0, 0, 1]).epoch(0, processes=0)

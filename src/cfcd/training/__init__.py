@@ -11,11 +11,11 @@ from cfcd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cfcd.training.curves import draw_curves
-    from cfcd.training.mining import Mined, load_mined, mine, mined_once, save_mined, should_mine
+    from cfcd.training.mining import Mined, load_mined, mine, save_mined, should_mine
     from cfcd.training.recipe import Recipe
     from cfcd.training.recipe_file import load_recipe
     from cfcd.training.run import TrainSummary, train
-    from cfcd.training.tuples import EpochTuples, TupleSampler, epoch_tuples, share
+    from cfcd.training.tuples import EpochTuples, TupleSampler
 
 __all__ = [
     "EpochTuples",
@@ -24,13 +24,10 @@ __all__ = [
     "TrainSummary",
     "TupleSampler",
     "draw_curves",
-    "epoch_tuples",
     "load_mined",
     "load_recipe",
     "mine",
-    "mined_once",
     "save_mined",
-    "share",
     "should_mine",
     "train",
 ]
@@ -43,7 +40,6 @@ __getattr__ = lazy_names(
         "Mined": "mining",
         "load_mined": "mining",
         "mine": "mining",
-        "mined_once": "mining",
         "save_mined": "mining",
         "should_mine": "mining",
         "Recipe": "recipe",
@@ -52,8 +48,6 @@ __getattr__ = lazy_names(
         "train": "run",
         "EpochTuples": "tuples",
         "TupleSampler": "tuples",
-        "epoch_tuples": "tuples",
-        "share": "tuples",
     },
 )
 

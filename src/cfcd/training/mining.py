@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,37 +104,6 @@ def mine(labels: ArrayLike, batches: Iterable[ScoredBatch], *, identity: str = "
             "Score the whole data set once, without shuffling copies or padding the last batch.",
         )
     return Mined(truth, predicted, identity)
-
-
-def mined_once(
-    folder: Path,
-    labels: ArrayLike,
-    score: Callable[[], Iterable[ScoredBatch]],
-    *,
-    model_identity: str,
-    catalog_identity: str,
-) -> Mined:
-    """Load the predictions of this model for this catalog, or make and save them.
-
-    A cache that is damaged, or of another model, catalog or labelling, is ignored and made again.
-
-    Args:
-        folder: Where the cache file lies; it must exist.
-        labels: (N,) class of every image.
-        score: Starts a scoring pass, as `mine` takes it; called only when there is no cache.
-        model_identity: Hash over network, preprocessing, weights and class weights.
-        catalog_identity: Hash over the catalog, as in `Catalog.identity`.
-
-    Raises:
-        TrainingError: The scoring pass does not cover the data set exactly once.
-    """
-    identity = mining_identity(model_identity, catalog_identity)
-    path = folder / f"mined-{identity[:16]}.npz"
-    found = load_mined(path, labels, identity)
-    if found is None:
-        found = mine(labels, score(), identity=identity)
-        save_mined(path, found)
-    return found
 
 
 def mining_identity(model_identity: str, catalog_identity: str) -> str:

@@ -125,48 +125,6 @@ class TupleSampler:
         return EpochTuples(images, np.cumsum(passes))
 
 
-def epoch_tuples(
-    labels: ArrayLike,
-    predicted: ArrayLike,
-    *,
-    seed: int,
-    epoch: int,
-    processes: int = 1,
-    process: int = 0,
-    tuple_size: int = 8,
-) -> Integers:
-    """Draw one process's tuples of one epoch.
-
-    Args:
-        labels: (N,) class of every image.
-        predicted: (N,) class that the model gives every image.
-        seed: Whole number that, with the epoch, decides everything.
-        epoch: Number of the epoch.
-        processes: How many processes train together.
-        process: Which of them this is, 0 first; each takes its own block of the epoch, all blocks equal.
-        tuple_size: Images per tuple.
-
-    Returns:
-        (T, tuple_size) int64 image numbers: anchor, positive, negatives.
-
-    Raises:
-        TrainingError: The arrays do not fit, there is only one class, or no class has two images.
-    """
-    sampler = TupleSampler(labels, predicted, seed=seed, tuple_size=tuple_size)
-    return share(sampler.epoch(epoch, processes).images, processes, process)
-
-
-def share(tuples: Integers, processes: int, process: int) -> Integers:
-    """Cut one process's block out of the tuples of an epoch drawn for that many processes."""
-    if not 0 <= process < processes or len(tuples) % processes:
-        raise TrainingError(
-            f"{len(tuples)} tuples have no equal share for process {process} of {processes}.",
-            "Draw the epoch for this number of processes, and number them from 0.",
-        )
-    block = len(tuples) // processes
-    return tuples[process * block : (process + 1) * block]
-
-
 def _whole_numbers(values: ArrayLike, name: str) -> Integers:
     array = np.asarray(values)
     if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
