@@ -39,6 +39,13 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "g", write=True)
 
 
+@pytest.fixture
+def filled(store: Store) -> Store:
+    add(store, *range(40))
+    remove(store, 3, 17, 39)
+    return store
+
+
 def slow_search(store: Store, query: np.ndarray, k: int) -> list[tuple[int, float]]:
     hits = []
     for numbers, vectors in store.descriptors_above(0, DIM, block=3):
@@ -139,6 +146,18 @@ def test_equal_scores_come_by_row_number(store: Store) -> None:
     index = ExactIndex(DIM)
     index.catch_up(store)
     assert index.search(vector(1)[None], 6)[0][0].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(allowed=st.sets(st.integers(1, 60)), k=st.integers(1, 50))
+def test_only_allowed_rows_are_found(filled: Store, allowed: set[int], k: int) -> None:
+    index = ExactIndex(DIM)
+    index.catch_up(filled)
+    query = vector(99)
+    numbers, scores = index.search(query[None], k, np.array(sorted(allowed), np.int64))[0]
+    expected = [hit for hit in slow_search(filled, query, 100) if hit[0] in allowed][:k]
+    assert numbers.tolist() == [number for number, _ in expected]
+    assert scores.tolist() == pytest.approx([score for _, score in expected], abs=1e-5)
 
 
 def test_an_empty_index_finds_nothing() -> None:

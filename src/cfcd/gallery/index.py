@@ -69,24 +69,30 @@ class ExactIndex:
         return True
 
     def search(
-        self, queries: NDArray[np.float32], k: int
+        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Find the k nearest items of each query.
 
         Args:
             queries: (Q, D) float32 unit rows.
             k: At most this many.
+            allowed: (n,) int64 row numbers, ascending, that alone may be found.
 
         Returns:
             For each query (n,) row numbers and (n,) scores, n <= k, best first, equal scores by row number.
         """
-        k = min(k, len(self))
+        k = min(k, len(self) if allowed is None else len(allowed), len(self))
         if k == 0:
             empty = (np.empty(0, np.int64), np.empty(0, np.float32))
             return [empty] * len(queries)
-        scores, numbers = self._faiss.search(np.ascontiguousarray(queries, np.float32), k)
+        queries = np.ascontiguousarray(queries, np.float32)
+        parameters = None if allowed is None else only_rows(allowed)
+        scores, numbers = self._faiss.search(queries, k, params=parameters)
         results = []
         for row_scores, row_numbers in zip(scores, numbers, strict=True):
+            # faiss fills up with -1 where fewer rows are allowed than were asked for.
+            found = row_numbers >= 0
+            row_scores, row_numbers = row_scores[found], row_numbers[found]  # noqa: PLW2901
             order = np.lexsort((row_numbers, -row_scores))
             results.append((row_numbers[order], row_scores[order]))
         return results
@@ -136,6 +142,19 @@ class ExactIndex:
             index._faiss, index.token = loaded, bytes.fromhex(header["token"])
             index.generation, index.highest = header["generation"], header["highest"]
         return index
+
+
+def only_rows(allowed: NDArray[np.int64]) -> Any:
+    """Give the search parameters that let faiss find only these row numbers, (n,) int64 ascending.
+
+    The rows are a bit each up to the highest: a look-up costs the same however many there are.
+    """
+    import faiss
+
+    library: Any = faiss  # whose type stubs lack the constructors that take arrays
+    bits = np.zeros(int(allowed[-1]) + 1 if len(allowed) else 1, np.uint8)
+    bits[allowed] = 1
+    return library.SearchParameters(sel=library.IDSelectorBitmap(np.packbits(bits, bitorder="little")))
 
 
 def read_header(folder: Path) -> dict[str, Any] | None:
