@@ -161,6 +161,17 @@ def test_no_fewer_numbers_than_channels_is_no_projection(dim: int | None) -> Non
     np.testing.assert_array_equal(fit_metric(features, labels, **USUAL, dim=dim).weight, full.weight)
 
 
+def test_rounding_does_not_choose_directions() -> None:
+    """With fewer pictures than numbers, nothing in the data says where the last directions point."""
+    features, labels = example(3, classes=4, channels=24, images=10)
+    order = np.random.default_rng(0).permutation(len(features))
+    one = fit_metric(features, labels, **USUAL, dim=16)
+    two = fit_metric(features[order], labels[order], **USUAL, dim=16)
+    new = np.random.default_rng(1).uniform(0, 2, (8, 24)).astype(np.float32)
+    assert np.abs(one(new) @ one(new).T - two(new) @ two(new).T).max() < 1e-4
+    assert np.linalg.matrix_rank(one.weight) == 16
+
+
 def test_known_classes_come_closer() -> None:
     """The two features differ between the classes in one channel, within them in another."""
     rng = np.random.default_rng(0)

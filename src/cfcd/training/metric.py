@@ -18,6 +18,7 @@ Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 
 _BLOCK = 4096  # rows turned into float64 at a time
+_NOISE = 1e-10  # share of the largest eigenvalue below which there is only rounding
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,13 @@ def _principal(features: Floats, middle: Doubles, weight: Doubles, dim: int) -> 
         projected = (block - middle) @ weight
         projected /= np.linalg.norm(projected, axis=1, keepdims=True).clip(np.finfo(float).tiny)
         second += projected.T @ projected
-    _, vectors = np.linalg.eigh(second)
-    return np.ascontiguousarray(vectors[:, ::-1][:, :dim].T)
+    values, vectors = np.linalg.eigh(second)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    known = int((values > _NOISE * values[0]).sum())
+    if known < dim:
+        # Rounding would choose the rest: take the axes in turn instead, made orthogonal.
+        vectors, _ = np.linalg.qr(np.hstack([vectors[:, :known], np.eye(len(vectors))]))
+    return np.ascontiguousarray(vectors[:, :dim].T)
 
 
 def _mean_length(features: Floats, middle: Doubles, matrix: Doubles) -> float:
