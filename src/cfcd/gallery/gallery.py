@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,23 +13,20 @@ import numpy as np
 
 from cfcd.catalog import Catalog
 from cfcd.encoding.encoder import Encoder, Reading
-from cfcd.encoding.shards import Encoded
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError
 from cfcd.files import is_free
 from cfcd.gallery import store as store_room
+from cfcd.gallery.changing import Changing
 from cfcd.gallery.index import ExactIndex, is_outdated
-from cfcd.gallery.intake import CatalogIntake, EncodedIntake
 from cfcd.gallery.searching import Searching
 from cfcd.gallery.store import Store
-from cfcd.gallery.update import UpdateSummary, update
-from cfcd.lock import only_writer
 from cfcd.model import ModelFolder, find_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Gallery(Searching):
+class Gallery(Searching, Changing):
     """Search, and change, the descriptors of a picture collection.
 
     Searches always see one whole generation; a change by another process is noticed at the next search.
@@ -165,72 +161,6 @@ class Gallery(Searching):
     def _check_model(self, model: ModelFolder) -> None:
         preprocessing = model.config.preprocessing
         self._check_identity(model.identity, model.label, preprocessing.long_side, preprocessing.scales)
-
-    def update(
-        self,
-        data: Catalog | Encoded,
-        *,
-        remove_missing: bool = True,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> UpdateSummary:
-        """Bring the items that come from this catalog in line with it; items of other catalogs stay.
-
-        New and changed pictures are encoded, renamed ones keep their descriptors, what the catalog no
-        longer lists is removed. Finished batches survive whatever interrupts the update.
-
-        Args:
-            data: A catalog, or a folder encoded before.
-            remove_missing: False only adds and changes.
-            progress: Called with (done, total) pictures to encode.
-
-        Raises:
-            IdentityMismatch: `data` was encoded with another model.
-            BusyError: Another process writes to the gallery now.
-        """
-        if isinstance(data, Encoded):
-            made = data.settings["preprocessing"]
-            self._check_identity(
-                data.identity, str(data.settings["model"]), made["long_side"], made["scales"]
-            )
-            intake: CatalogIntake | EncodedIntake = EncodedIntake(data)
-            retry = True
-        else:
-            intake = CatalogIntake(data, self.encoder)
-            retry = self.encoder.reading.allow_truncated
-        with self._writing() as writer:
-            return update(
-                writer, intake, remove_missing=remove_missing, retry_skipped=retry, progress=progress
-            )
-
-    def remove(self, ids: Iterable[str]) -> list[str]:
-        """Remove items by id.
-
-        Returns:
-            The ids that the gallery did not hold.
-        """
-        with self._writing() as writer:
-            found, unknown = [], []
-            for item_id in dict.fromkeys(ids):
-                stored = writer.find(item_id)
-                if stored is None:
-                    unknown.append(item_id)
-                else:
-                    found.append(stored.number)
-            if found:
-                with writer.changing() as generation:
-                    writer.remove(found, generation)
-            return unknown
-
-    @contextmanager
-    def _writing(self) -> Iterator[Store]:
-        """Open the store as its only writer; the index follows, also after an interrupt."""
-        with only_writer(self.folder):
-            writer = Store(self.folder, write=True)
-            try:
-                yield writer
-            finally:
-                self._save_index(writer)
-                writer.close()
 
     def _save_index(self, store: Store) -> None:
         with store.reading():

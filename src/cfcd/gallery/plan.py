@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -164,12 +165,11 @@ def _words(item: Item) -> str:
     return json.dumps(json.loads(json.dumps(words, default=str)), sort_keys=True)
 
 
-def free_id(item: Item, source: str, taken: set[str]) -> Item:
+def free_id(item: Item, source: str, is_taken: Callable[[str], bool]) -> Item:
     """Give the item an id of its own when another collection has used it: the collection's name before it."""
     wanted, number = item.id, 2
-    if wanted in taken:
+    if is_taken(wanted):
         wanted = f"{Path(source).stem}/{item.id}"
-    while wanted in taken:
+    while is_taken(wanted):
         wanted, number = f"{Path(source).stem}/{item.id}#{number}", number + 1
-    taken.add(wanted)
     return replace(item, id=wanted)

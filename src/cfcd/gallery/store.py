@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -202,9 +202,16 @@ class Store:
                 found[number] = to_item(row)
         return found
 
-    def ids(self) -> set[str]:
-        """Give the ids of all items."""
-        return {row[0] for row in self._connection.execute("SELECT id FROM items")}
+    def find_key(self, source: str, key: str) -> StoredItem | None:
+        """Find an item by the catalog it came from and its id there."""
+        row = self._connection.execute(
+            f"SELECT number, {ITEM_COLUMNS} FROM items WHERE source = ? AND key = ?", (source, key)
+        ).fetchone()
+        return None if row is None else to_item(row)
+
+    def has_id(self, item_id: str) -> bool:
+        """Tell whether an item has this id."""
+        return self._connection.execute("SELECT 1 FROM items WHERE id = ?", (item_id,)).fetchone() is not None
 
     def sources(self) -> dict[str, int]:
         """Count items by the source they were indexed from."""
@@ -258,7 +265,7 @@ class Store:
         return np.array([row[0] for row in rows], np.int64)
 
     def insert(
-        self, source: str, key: str, item: Item, stamp: FileStamp, descriptor: NDArray[np.float32]
+        self, source: str, key: str, item: Item, stamp: FileStamp, descriptor: NDArray[np.floating[Any]]
     ) -> None:
         """Add one item with its (D,) descriptor; within `changing`."""
         cursor = self._connection.execute(
@@ -267,11 +274,15 @@ class Store:
         vector = descriptor.astype("<f2").tobytes()
         self._connection.execute("INSERT INTO descriptors VALUES (?, ?)", (cursor.lastrowid, vector))
 
-    def describe(self, number: int, source: str, key: str, item: Item, stamp: FileStamp) -> None:
-        """Replace everything but the descriptor of an item; within `changing`."""
-        assignments = ", ".join(f"{name.strip()} = ?" for name in ITEM_COLUMNS.split(","))
+    def lift(self, numbers: Iterable[int]) -> None:
+        """Take items out but leave their descriptors, for `put_back` in the same `changing`."""
+        self._connection.executemany("DELETE FROM items WHERE number = ?", ((number,) for number in numbers))
+
+    def put_back(self, number: int, source: str, key: str, item: Item, stamp: FileStamp) -> None:
+        """Describe a lifted item anew; within `changing`."""
         self._connection.execute(
-            f"UPDATE items SET {assignments} WHERE number = ?", (*to_row(source, key, item, stamp), number)
+            f"INSERT INTO items (number, {ITEM_COLUMNS}) VALUES (?{', ?' * 17})",
+            (number, *to_row(source, key, item, stamp)),
         )
 
     def remove(self, numbers: Iterable[int], generation: int) -> None:

@@ -75,15 +75,15 @@ def update(
     source = str(intake.catalog.source)
     known_skipped = store.skipped(source)
     plan = make_plan(store, intake, {} if retry_skipped else known_skipped, remove_missing=remove_missing)
-    taken = store.ids() if plan.encode or plan.described else set()
     if plan.described or plan.gone:
         with store.changing() as generation:
-            store.remove((old.number for old in plan.gone), generation)
-            taken -= {old.item.id for old in plan.gone} | {old.item.id for old, _, _ in plan.described}
+            store.remove([old.number for old in plan.gone], generation)
+            # All make room before any takes its new name: names may go round in a circle.
+            store.lift([old.number for old, _, _ in plan.described])
             for old, index, stamp in plan.described:
                 item = intake.catalog[index]
-                store.describe(old.number, source, item.id, free_id(item, source, taken), stamp)
-    batch = _Batch(store, source, plan.replaced, taken)
+                store.put_back(old.number, source, item.id, free_id(item, source, store.has_id), stamp)
+    batch = _Batch(store, source, plan.replaced)
     added = changed = 0
     if progress and plan.encode:
         progress(0, len(plan.encode))
@@ -129,20 +129,17 @@ def _skip(intake: Intake, index: int, item: Item, result: object) -> Skipped:
 class _Batch:
     """Encoded pictures on their way into one transaction."""
 
-    def __init__(self, store: Store, source: str, replaced: dict[str, StoredItem], taken: set[str]) -> None:
+    def __init__(self, store: Store, source: str, replaced: dict[str, StoredItem]) -> None:
         self._store = store
         self._source = source
         self._replaced = replaced
-        self._taken = taken
-        self._arrived: list[tuple[str, Item, FileStamp, NDArray[np.float32]]] = []
+        self._arrived: list[tuple[Item, FileStamp, NDArray[np.float32]]] = []
         self._obsolete: list[int] = []
         self._opened = time.monotonic()
 
     def add(self, item: Item, stamp: FileStamp, descriptor: NDArray[np.float32]) -> None:
-        old = self._replaced.get(item.id)
         self.drop(item.id)
-        named = free_id(item, self._source, self._taken) if old is None else replace(item, id=old.item.id)
-        self._arrived.append((item.id, named, stamp, descriptor))
+        self._arrived.append((item, stamp, descriptor))
         if len(self._arrived) >= _BATCH_ROWS or time.monotonic() - self._opened > _BATCH_SECONDS:
             self.commit()
 
@@ -158,5 +155,12 @@ class _Batch:
         if arrived or obsolete:
             with self._store.changing() as generation:
                 self._store.remove(obsolete, generation)
-                for key, item, stamp, descriptor in arrived:
-                    self._store.insert(self._source, key, item, stamp, descriptor)
+                # Those that keep an id come first, before it could look free to a new one.
+                arrived.sort(key=lambda row: row[0].id not in self._replaced)
+                for item, stamp, descriptor in arrived:
+                    old = self._replaced.get(item.id)
+                    if old is None:
+                        named = free_id(item, self._source, self._store.has_id)
+                    else:
+                        named = replace(item, id=old.item.id)
+                    self._store.insert(self._source, item.id, named, stamp, descriptor)
