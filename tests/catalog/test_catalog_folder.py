@@ -70,6 +70,7 @@ def test_relative_and_home_folders_become_absolute(tmp_path: Path, monkeypatch: 
         ),
         (["query/1.jpg", "gallery/a/2.jpg"], [("a", "gallery"), (None, "query")]),
         (["query/1.jpg", "index/2.jpg"], [(None, "index"), (None, "query")]),
+        (["training/a/1.jpg", "testing/a/2.jpg"], [("a", "test"), ("a", "train")]),
         # One folder with the name of a split and nothing below is as likely a label.
         (["test/1.jpg", "test/2.jpg"], [("test", None), ("test", None)]),
         (["test/1.jpg", "tower/2.jpg"], [("test", None), ("tower", None)]),

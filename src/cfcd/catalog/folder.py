@@ -12,10 +12,12 @@ from cfcd.errors import CatalogError
 
 _SPLIT_NAMES = {
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
     "query": "query",
     "gallery": "gallery",
     "index": "index",
@@ -36,8 +38,8 @@ def read_folder(folder: Path) -> Catalog:
     """Walk a folder of pictures, in the order of their paths; a picture's id is its path from the folder.
 
     The label is the picture's folder as seen from `folder`, with "/" ("a/b" when nested); pictures lying in
-    `folder` itself have none. When all sub-folders bear names of splits (train, val, valid, validation, test,
-    query, gallery, index) and there are several of them or they have sub-folders, they are splits and the
+    `folder` itself have none. When all sub-folders bear names of splits (train, training, val, valid, validation,
+    test, testing, query, gallery, index) and there are several of them or they have sub-folders, they are splits and the
     labels are what lies below. Hidden files and folders are passed over, and no folder is walked twice.
 
     Raises:
