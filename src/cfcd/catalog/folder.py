@@ -38,9 +38,10 @@ def read_folder(folder: Path) -> Catalog:
     """Walk a folder of pictures, in the order of their paths; a picture's id is its path from the folder.
 
     The label is the picture's folder as seen from `folder`, with "/" ("a/b" when nested); pictures lying in
-    `folder` itself have none. When all sub-folders bear names of splits (train, training, val, valid, validation,
-    test, testing, query, gallery, index) and there are several of them or they have sub-folders, they are splits and the
-    labels are what lies below. Hidden files and folders are passed over, and no folder is walked twice.
+    `folder` itself have none. When all sub-folders bear names of splits (train, training, val, valid,
+    validation, test, testing, query, gallery, index) and there are several of them or they have sub-folders,
+    they are splits and the labels are what lies below. Hidden files and folders are passed over, and no
+    folder is walked twice.
 
     Raises:
         CatalogError: The folder cannot be read or holds no pictures.
