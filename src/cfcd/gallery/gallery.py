@@ -53,7 +53,14 @@ class Gallery(Searching, Changing):
         reading: Reading | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self._store = Store(self.folder)
+        self.name = str(folder)
+        self._bind(Store(self.folder), encoder, device, precision, reading)
+
+    def _bind(
+        self, store: Store, encoder: Encoder | None, device: str, precision: str, reading: Reading | None
+    ) -> None:
+        """Take over a store and what it says of the model."""
+        self._store = store
         self.identity = self._store.meta("identity")
         self.model_label = self._store.meta("model")
         self.dim = int(self._store.meta("dim"))
@@ -73,19 +80,7 @@ class Gallery(Searching, Changing):
         folder = Path(folder)
         if not is_free(folder):
             raise GalleryError(f"{folder} exists and is not empty.", "Give a new or empty folder.")
-        model = encoder.model
-        preprocessing = model.config.preprocessing
-        Store.create(
-            folder,
-            {
-                "identity": model.identity,
-                "model": model.label,
-                "model_reference": model.reference,
-                "dim": str(model.dim),
-                "long_side": json.dumps(preprocessing.long_side),
-                "scales": json.dumps(preprocessing.scales),
-            },
-        )
+        Store.create(folder, model_meta(encoder.model))
         return cls(folder, encoder)
 
     @staticmethod
@@ -139,7 +134,7 @@ class Gallery(Searching, Changing):
             return find_model(self._store.meta("model_reference"))
         except ModelError as error:
             raise ModelError(
-                f"The model of {self.folder}, {self.model_label}, cannot be loaded: {error.what}",
+                f"The model of {self.name}, {self.model_label}, cannot be loaded: {error.what}",
                 "Name the folder it is in now with --model.",
             ) from error
 
@@ -153,7 +148,7 @@ class Gallery(Searching, Changing):
         if identity != self.identity:
             own, other = _settings(self.long_side, self.scales), _settings(long_side, scales)
             raise IdentityMismatch(
-                f"{self.folder} holds descriptors of {self.model_label} ({own}), "
+                f"{self.name} holds descriptors of {self.model_label} ({own}), "
                 f"and {label} ({other}) makes others.",
                 "Use the model, --size and --scales of the gallery, or index into a new folder.",
             )
@@ -208,6 +203,19 @@ class Gallery(Searching, Changing):
                 "skipped": {key: row.reason for key, row in self._store.skipped().items()},
                 "bytes": sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file()),
             }
+
+
+def model_meta(model: ModelFolder) -> dict[str, str]:
+    """Give what a store keeps of the model that its descriptors are made with."""
+    preprocessing = model.config.preprocessing
+    return {
+        "identity": model.identity,
+        "model": model.label,
+        "model_reference": model.reference,
+        "dim": str(model.dim),
+        "long_side": json.dumps(preprocessing.long_side),
+        "scales": json.dumps(preprocessing.scales),
+    }
 
 
 def _settings(long_side: int | None, scales: Iterable[float]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 class Searching:
     """The part of `Gallery` that finds items; the other part provides these attributes."""
 
-    folder: Path
+    name: str
     dim: int
     _store: Store
 
@@ -104,7 +103,7 @@ class Searching:
         stored = self._store.find(item_id)
         if stored is None:
             raise GalleryError(
-                f"{self.folder} holds no item {item_id!r}.",
+                f"{self.name} holds no item {item_id!r}.",
                 "Ids are paths relative to the indexed folder, unless its catalog has a column id.",
             )
         return stored
