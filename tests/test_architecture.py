@@ -19,6 +19,7 @@ ROOMS = (
     "lock",
     "catalog",
     "pictures",
+    "lettering",
     "check_report",
     "check",
     "model",

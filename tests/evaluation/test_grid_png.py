@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image, ImageColor, ImageFont
+from PIL import Image, ImageColor
 
 from cfcd.evaluation import GridCell, GridRow, write_grid_png
-from cfcd.evaluation.grid_png import _elided
 
 QUERY, RIGHT, WRONG, UNKNOWN = (ImageColor.getrgb(c) for c in ("#1f6feb", "#1a7f37", "#cf222e", "#8c959f"))
 PHOTO = Image.new("RGB", (80, 60), (250, 240, 10))
@@ -94,20 +91,6 @@ def test_unreadable_pictures_and_odd_captions_are_drawn(tmp_path):
     rows = [GridRow(GridCell(bad, odd), (GridCell(bad, odd, 0.1, False),), odd)]
     clean = [GridRow(GridCell(bad, "q"), (GridCell(bad, "h", 0.1, False),))]
     assert draw(rows, tmp_path, subtitle=odd).shape[1] == draw(clean, tmp_path).shape[1]
-
-
-@given(st.text(max_size=60), st.integers(20, 200))
-def test_shortened_text_fits_and_keeps_both_ends(text, room):
-    font = ImageFont.load_default(size=13)
-    short = _elided(text, font, room)
-    assert font.getlength(short) <= room
-    if short != text:
-        start, end = (
-            short.split("\N{HORIZONTAL ELLIPSIS}")
-            if short.count("\N{HORIZONTAL ELLIPSIS}") == 1
-            else ("", "")
-        )
-        assert text.startswith(start) and text.endswith(end)
 
 
 def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):

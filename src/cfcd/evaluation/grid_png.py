@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cfcd.evaluation.cells import (
     QUERY,
@@ -24,24 +21,14 @@ from cfcd.evaluation.cells import (
     thumbnail,
 )
 from cfcd.files import atomic_write
+from cfcd.lettering import font, one_line, wrapped, write
 
 _COLOURS = {QUERY: "#1f6feb", RIGHT: "#1a7f37", WRONG: "#cf222e", UNKNOWN: "#8c959f"}
 _SAID = {QUERY: "query", RIGHT: "right", WRONG: "wrong", UNKNOWN: "no label to judge by"}
 _MARKS = {RIGHT: (((7, 12.5), (10.4, 15.9), (17, 8.8)),), WRONG: (((8, 8), (16, 16)), ((16, 8), (8, 16)))}
 _PAGE, _TILE, _INK, _SOFT, _LINE = "#ffffff", "#eceef1", "#1c2128", "#5b6572", "#dfe3e8"
 _HITS_A_LINE = 10
-_SYSTEM_FONTS = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
-    "LiberationSans-Regular.ttf",
-    "Arial.ttf",
-    "arial.ttf",
-    "Helvetica.ttc",
-)
-_IN_ASCII = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "Ae", "đ": "d"})
 _FINER = 4  # marks are drawn this much larger, then shrunk, for smooth edges
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def write_grid_png(
@@ -81,7 +68,7 @@ class _Sheet:
         self.px = _Sizes(thumb)
         self.frame, self.gap, self.margin, self.apart = self.px(4), self.px(14), self.px(28), self.px(44)
         self.cell = thumb + 2 * self.frame
-        self.small, self.text = _font(self.px(13)), _font(self.px(15))
+        self.small, self.text = font(self.px(13)), font(self.px(15))
         most = max((len(row.hits) for row in rows), default=0)
         # Wide enough for title and legend when there are few hits.
         hits = min(max(most, 3), _HITS_A_LINE) * (self.cell + self.gap) - self.gap
@@ -96,7 +83,7 @@ class _Sheet:
         self.pen = ImageDraw.Draw(self.image)
         self._head(title, subtitle)
         if not self.rows:
-            self._write((self.margin, top), "No queries to show.", self.text, _SOFT, self.width)
+            write(self.pen, (self.margin, top), "No queries to show.", self.text, _SOFT, self.width)
         for row, its_height in zip(self.rows, heights, strict=True):
             self._row(row, top, its_height)
             top += its_height
@@ -105,10 +92,10 @@ class _Sheet:
     def _head(self, title: str, subtitle: str) -> None:
         room = self.width - 2 * self.margin
         y = self.margin
-        self._write((self.margin, y), title, _font(self.px(28)), _INK, room)
+        write(self.pen, (self.margin, y), title, font(self.px(28)), _INK, room)
         y += self.px(40)
         if subtitle:
-            self._write((self.margin, y), subtitle, self.text, _SOFT, room)
+            write(self.pen, (self.margin, y), subtitle, self.text, _SOFT, room)
             y += self.px(24)
         x, side = self.margin, self.px(20)
         for kind in kinds_in(self.rows) if self.rows else []:
@@ -116,7 +103,7 @@ class _Sheet:
             self.pen.rectangle(corner, _TILE, _COLOURS[kind], width=max(2, self.px(3)))
             self._badge(kind, x + side // 2, y + self.px(2) + side // 2, self.px(18))
             x += side + self.px(8)
-            self._write((x, y + self.px(4)), _SAID[kind], self.text, _SOFT, room)
+            write(self.pen, (x, y + self.px(4)), _SAID[kind], self.text, _SOFT, room)
             x += round(self.text.getlength(_SAID[kind])) + self.px(24)
 
     def _row(self, row: GridRow, y: int, height: int) -> None:
@@ -127,7 +114,7 @@ class _Sheet:
         self.pen.line((rule, y, rule, y + height - self.px(18) - 1), fill=_LINE, width=max(1, self.px(1)))
         x += self.cell + self.apart
         if not row.hits:
-            self._write((x, y), "no hits", self.text, _SOFT, self.cell)
+            write(self.pen, (x, y), "no hits", self.text, _SOFT, self.cell)
         for i, hit in enumerate(row.hits):
             line, column = divmod(i, _HITS_A_LINE)
             at = (x + column * (self.cell + self.gap), y + line * self.line)
@@ -147,17 +134,17 @@ class _Sheet:
         self._badge(kind, x + self.px(8), y + self.px(8), self.px(26))
         below = y + self.cell + self.px(5)
         if first:
-            self._write((x, below), first, self.text, _INK, self.cell)
+            write(self.pen, (x, below), first, self.text, _INK, self.cell)
             below += self.px(20)
-        self._write((x, below), second, self.small, _SOFT, self.cell)
+        write(self.pen, (x, below), second, self.small, _SOFT, self.cell)
 
     def _reason(self, reason: str, x: int, y: int) -> None:
         inset, line = self.px(10), self.px(17)
         room = self.thumb - 2 * inset
-        lines = _wrapped(_one_line(reason), self.small, room)[: max(1, (self.thumb - 2 * inset) // line)]
+        lines = wrapped(one_line(reason), self.small, room)[: max(1, (self.thumb - 2 * inset) // line)]
         top = y + (self.thumb - len(lines) * line) // 2
         for i, words in enumerate(lines):
-            self._write((x + inset, top + i * line), words, self.small, _SOFT, room)
+            write(self.pen, (x + inset, top + i * line), words, self.small, _SOFT, room)
 
     def _badge(self, kind: str, x: int, y: int, side: int) -> None:
         """Draw a tick or a cross in a disc centred on (x, y)."""
@@ -176,54 +163,3 @@ class _Sheet:
                 pen.ellipse((a - r, b - r, a + r, b + r), "white")
         disc = disc.resize((side, side), Image.Resampling.LANCZOS)
         self.image.paste(disc, (x - side // 2, y - side // 2), disc)
-
-    def _write(self, at: tuple[int, int], text: str, font: Font, colour: str, room: int) -> None:
-        self.pen.text(at, _elided(_one_line(text), font, room), fill=colour, font=font)
-
-
-@cache
-def _font(size: int) -> Font:
-    """Take a font of the system, which knows most alphabets; Pillow's own one knows only ASCII."""
-    for name in _SYSTEM_FONTS:
-        with suppress(OSError):
-            return ImageFont.truetype(name, size)
-    return ImageFont.load_default(size=size)
-
-
-def _spelled(text: str) -> str:
-    """Leave accents and unknown letters out where only Pillow's own font is there."""
-    if Path(str(getattr(_font(13), "path", ""))).name in _SYSTEM_FONTS:
-        return text
-    plain = unicodedata.normalize("NFKD", text).translate(_IN_ASCII)
-    return "".join(c if c.isascii() else "?" for c in plain if not unicodedata.combining(c))
-
-
-def _one_line(text: str) -> str:
-    """Leave no line breaks or control characters, which would spill out of the line."""
-    return _spelled("".join(c if c.isprintable() else " " for c in text))
-
-
-def _elided(text: str, font: Font, room: int) -> str:
-    """Shorten a text in its middle, so that the start of a name and its number at the end stay."""
-    if font.getlength(text) <= room:
-        return text
-    shown, most = 0, len(text)
-    while shown < most:
-        middle = (shown + most + 1) // 2
-        shown, most = (middle, most) if font.getlength(_cut(text, middle)) <= room else (shown, middle - 1)
-    return _cut(text, shown)
-
-
-def _cut(text: str, keep: int) -> str:
-    tail = keep // 2
-    return text[: keep - tail] + "\N{HORIZONTAL ELLIPSIS}" + (text[-tail:] if tail else "")
-
-
-def _wrapped(text: str, font: Font, room: int) -> list[str]:
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cfcd.errors import UsageError
 from cfcd.files import atomic_write
+from cfcd.lettering import font, write
 
 Cell = tuple[int, int]
 Point = tuple[float, float]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 SIDE = 400
 """Longer side of a drawn picture, in pixels."""
@@ -82,10 +79,10 @@ def draw_matches(tuples: Sequence[MatchedPair], path: Path, *, title: str) -> Pa
     height = _HEAD + (sum(heights) or _CAPTION) + _APART
     page = Image.new("RGB", (width, height), _PAGE)
     pen, room = ImageDraw.Draw(page), width - 2 * _MARGIN
-    _write(pen, (_MARGIN, 24), title, 24, _INK, room)
-    _write(pen, (_MARGIN, 60), _LEGEND, 14, _SOFT, room)
+    write(pen, (_MARGIN, 24), title, font(24), _INK, room)
+    write(pen, (_MARGIN, 60), _LEGEND, font(14), _SOFT, room)
     if not rows:
-        _write(pen, (_MARGIN, _HEAD), "No tuples to show.", 15, _SOFT, room)
+        write(pen, (_MARGIN, _HEAD), "No tuples to show.", font(15), _SOFT, room)
     top = _HEAD
     for pair, row, its_height in zip(tuples, rows, heights, strict=True):
         page.paste(row, (_MARGIN, top + _CAPTION - _ROOM))
@@ -103,8 +100,8 @@ def _caption(pen: ImageDraw.ImageDraw, pair: MatchedPair, top: int) -> None:
     said = {0: "no pair accepted", 1: "1 pair"}.get(count, f"{count} pairs")
     if pair.note:
         said = f"{said} \N{MIDDLE DOT} {pair.note}"
-    _write(pen, (_MARGIN, top), pair.label, 16, _INK, SIDE)
-    _write(pen, (_MARGIN + SIDE + _GAP, top + 1), said, 15, _SOFT, SIDE)
+    write(pen, (_MARGIN, top), pair.label, font(16), _INK, SIDE)
+    write(pen, (_MARGIN + SIDE + _GAP, top + 1), said, font(15), _SOFT, SIDE)
 
 
 def _row(pair: MatchedPair) -> Image.Image:
@@ -163,27 +160,3 @@ def _fitted(picture: Image.Image) -> Image.Image:
     scale = SIDE / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
-
-
-def _write(
-    pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, colour: str, room: int
-) -> None:
-    font, knows_most_letters = _font(size)
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    if not knows_most_letters:
-        line = unicodedata.normalize("NFKD", line.replace("\N{MIDDLE DOT}", "-"))
-        line = "".join(c if c.isascii() else "?" for c in line if not unicodedata.combining(c))
-    shown = line
-    while font.getlength(shown) > room:
-        line = line[:-1]
-        shown = line.rstrip() + "..."
-    pen.text(at, shown, fill=colour, font=font)
-
-
-@cache
-def _font(size: int) -> tuple[Font, bool]:
-    """Take a font of the system and tell so, or Pillow's own one, which knows little beyond ASCII."""
-    for name in ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "arial.ttf", "Arial.ttf"):
-        with suppress(OSError):
-            return ImageFont.truetype(name, size), True
-    return ImageFont.load_default(size=size), False
