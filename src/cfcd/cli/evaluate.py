@@ -130,7 +130,7 @@ def evaluate(
             out=out,
             progress=progress,
         )
-    note_skipped([(str(item.path), reason) for item, reason in evaluation.skipped])
+    note_skipped(evaluation.skipped)
     text = evaluation.text()
     if out is not None:
         from cfcd.evaluation.revisited_document import write_revisited
@@ -203,7 +203,7 @@ def _labelled(
         encoder = make_encoder(*settings)
     with progress("encoding") as advance:
         evaluation = run_evaluation(data, encoder, root=root, out=out and out / "encoded", progress=advance)
-    note_skipped([(str(item.path), reason) for item, reason in evaluation.skipped])
+    note_skipped(evaluation.skipped)
     text = f"{evaluation.report.summary()}\n\nmodel {evaluation.model}"
     if out is not None:
         from cfcd.evaluation.rows import write_evaluation
@@ -231,7 +231,7 @@ def _robustness(
     encoder = make_encoder(*settings)
     with progress("encoding") as advance:
         report = evaluate_robustness(data, encoder, root=root, out=out and out / "encoded", progress=advance)
-    note_skipped([(str(item.path), reason) for item, reason in report.evaluation.skipped])
+    note_skipped(report.evaluation.skipped)
     text = f"{report.text()}\n\nmodel {report.evaluation.model}"
     if out is not None:
         text += "\nwrote " + ", ".join(str(file) for file in write_robustness(report, out))

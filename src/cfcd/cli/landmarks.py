@@ -94,7 +94,7 @@ def evaluate_landmarks(
         vote=rule,
         progress=progress,
     )
-    note_skipped([(str(item.path), reason) for item, reason in evaluation.skipped])
+    note_skipped(evaluation.skipped)
     text = evaluation.report.summary()
     if out is not None:
         text += "\nwrote " + ", ".join(str(file) for file in evaluation.write(out))

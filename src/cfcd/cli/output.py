@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from cfcd.errors import CfcdError, Interrupted
 
 if TYPE_CHECKING:
-    from cfcd.catalog import Problem
+    from cfcd.catalog import Item, Problem
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Advance = Callable[[int, int], None]
@@ -47,10 +47,10 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def note_skipped(skipped: Sequence[tuple[str, str]], problems: Sequence[Problem] = ()) -> None:
-    """Name what a run left out, one line per file on stderr: (path, reason) pairs and bad catalog rows."""
-    for path, reason in skipped:
-        note(f"skipped {path}: {reason}")
+def note_skipped(skipped: Sequence[tuple[Item | str, str]], problems: Sequence[Problem] = ()) -> None:
+    """Name what a run left out, a line each on stderr: (item or path, reason) pairs and bad catalog rows."""
+    for left_out, reason in skipped:
+        note(f"skipped {left_out if isinstance(left_out, str) else left_out.path}: {reason}")
     for problem in problems:
         if problem.fatal:
             place = [problem.file, None if problem.row is None else f"row {problem.row}"]

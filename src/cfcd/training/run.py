@@ -147,7 +147,7 @@ def train(
     _check_phases(settings, chosen, crew, tuples=settings.fine.epochs > 0 or matches > 0)
     if found is not None:
         check_same(found, settings.to_dict(), chosen.identity, folder)
-        if (folder / SUMMARY).exists() and not matches:
+        if is_finished(folder) and not matches:
             return read_summary(folder)
     with _leading(crew, folder), repeatable(settings.seed, crew.device):
         # Before anything is written: a recipe that cannot be leaves the folder free.
@@ -180,7 +180,7 @@ def _go(loop: Loop, catalog: Catalog, found: Checkpoint | None, matches: int) ->
     else:
         loop.restore(found)
     loop.train()
-    done = found is not None and (loop.folder / SUMMARY).exists()
+    done = found is not None and is_finished(loop.folder)
     summary = read_summary(loop.folder) if done else _finish(loop, catalog)
     if matches and loop.crew.leads:
         draw_examples(loop, matches)
@@ -206,6 +206,11 @@ def _intention(recipe: Recipe, data: TrainingSet, crew: Crew) -> str:
         f"recipe {recipe.name}: {len(data)} pictures of {len(data.classes)} classes, {epochs}, "
         f"{recipe.model.backbone} on {where}"
     )
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether a run folder holds a run that came to its end."""
+    return (folder / SUMMARY).exists()
 
 
 def read_summary(folder: Path) -> TrainSummary:
@@ -280,9 +285,9 @@ def _claim(folder: Path, *, resume: bool) -> None:
     if not folder.is_dir() or not (folder / RECIPE).exists():
         raise TrainingError(f"{folder} holds something else.", "Name a new folder with --out.")
     if not resume:
-        done = "a finished" if (folder / SUMMARY).exists() else "an unfinished"
+        done = "a finished" if is_finished(folder) else "an unfinished"
         raise TrainingError(f"{folder} holds {done} run.", "Give --resume to go on with it, or a new folder.")
-    if (folder / SUMMARY).exists() and not (folder / FILE).exists():
+    if is_finished(folder) and not (folder / FILE).exists():
         # Going on would mean to train anew, over the finished model.
         raise TrainingError(f"{folder} holds a finished run without its {FILE}.", "Name a new folder.")
 
@@ -327,7 +332,7 @@ def repeatable(seed: int, device: torch.device) -> Iterator[None]:
 @contextmanager
 def _log(crew: Crew, folder: Path, recipe: Recipe, found: Checkpoint | None) -> Iterator[MetricsLog | None]:
     """Write the recipe and open the log where the checkpoint stands, on the process that writes."""
-    if not crew.leads or (folder / SUMMARY).exists():  # a run that is done has its log
+    if not crew.leads or is_finished(folder):  # a run that is done has its log
         yield None
         return
     with atomic_write(folder / RECIPE) as file:
