@@ -150,7 +150,8 @@ def literal(value: Any) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
-TOKENS = ("and or not = < in like is null true escape ( ) , ; -- /* ' \" 'x' \"n\" a 1 \0").split(" ")
+KEYWORDS = ["and", "or", "not", "in", "like", "is", "null", "true", "escape"]
+TOKENS = [*KEYWORDS, *"=<(),;'\"a1\0", "--", "/*", "'x'", '"n"']
 NAMES = st.sampled_from(COLUMNS).map(word)
 LITERALS = st.one_of(TEXTS, NUMBERS, st.booleans()).map(literal)
 ORDERED = st.one_of(TEXTS, NUMBERS).map(literal)

@@ -29,6 +29,8 @@ from cfcd.gallery.where import Compare, Condition, Group, IsNull, Leaf, Like, On
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cfcd.gallery.store import Store
+
 # Column -> (its expression, the kind of its cells); further columns are JSON in `extra`, of any kind.
 _TEXTS = ("id", "path", "label", "split")
 _FLAGS = ("is_query", "is_gallery")
@@ -65,6 +67,33 @@ def matching_rows(connection: sqlite3.Connection, condition: Condition) -> NDArr
             if tolerant or "JSON" not in str(error):
                 raise
     raise AssertionError  # the second round returns or raises
+
+
+def database_of(store: Store) -> sqlite3.Connection:
+    """Give the SQLite database of a store's items; of a store elsewhere a copy in memory, to be asked alike.
+
+    Call it within `store.reading()`.
+    """
+    own: sqlite3.Connection | None = getattr(store, "_connection", None)
+    if own is not None:
+        return own
+    copy = sqlite3.connect(":memory:", check_same_thread=False)
+    names = ("number", *BUILT_IN, "extra")
+    copy.execute(f"CREATE TABLE items ({', '.join(names)})")
+    copy.executemany(
+        f"INSERT INTO items VALUES ({', '.join('?' * len(names))})",
+        (
+            (
+                stored.number,
+                *(item.id, str(item.path), item.label, item.split, item.is_query, item.is_gallery),
+                *(item.box or (None,) * 4),
+                json.dumps(dict(item.extra), default=str, ensure_ascii=False),
+            )
+            for stored in store.items()
+            for item in (stored.item,)
+        ),
+    )
+    return copy
 
 
 def extra_columns(connection: sqlite3.Connection) -> list[str]:
