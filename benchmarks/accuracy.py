@@ -289,9 +289,11 @@ def measure(
             last = epochs // 2 if head.endswith("+ fine") else 0
             every = {**options, "seed": seed, "coarse.epochs": epochs - last, "fine.epochs": last}
             found.setdefault(head, []).append(results.get(f"{name} {head} {seed}", bench, every))
+        bench.memory = Remembered()  # the crops of the next seed are others
+    for seed in seeds:
         as_shipped = results.get(f"{name} small {seed}", bench, {"seed": seed})
         found.setdefault("recipe small", []).append(as_shipped)
-        bench.memory = Remembered()  # the crops of the next seed are others
+        bench.memory = Remembered()
     return found
 
 
