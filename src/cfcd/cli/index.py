@@ -23,7 +23,21 @@ from cfcd.cli.options import (
 
 def index(
     data: Data,
-    out: Annotated[Path, typer.Option(metavar="GALLERY", help="The gallery; made when absent.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="GALLERY", help="The gallery; made when absent.", show_default=False),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help=(
+                "In place of --out: a gallery on a Milvus server, milvus://[user:password@]host[:port]/NAME; "
+                "the other commands take the URL as GALLERY. Credentials may stand in MILVUS_TOKEN."
+            ),
+            show_default=False,
+        ),
+    ] = None,
     root: Root = None,
     model: ModelName = None,
     size: Size = None,
@@ -44,17 +58,27 @@ def index(
     \b
     cfcd index photos/ --out gallery/
     cfcd index more-photos/ --out gallery/
+    cfcd index photos/ --store milvus://localhost:19530/photos
     """
     from cfcd.catalog import read_catalog
     from cfcd.cli.options import make_reading, warn_of_random_weights
     from cfcd.cli.output import emit, note_skipped, progress
     from cfcd.encoding.preprocess import parse_scales
     from cfcd.encoding.shards import Encoded, is_encoded, read_encoded
+    from cfcd.errors import UsageError
     from cfcd.gallery import open_or_create
+    from cfcd.gallery.milvus_address import MilvusAddress
 
+    if store is not None:
+        MilvusAddress.parse(store)
+    place = out or store
+    if place is None or (out and store):
+        raise UsageError(
+            "cfcd index needs one of --out and --store.", "Name the gallery's folder with --out GALLERY."
+        )
     source = read_encoded(data) if is_encoded(data) else read_catalog(data, root=root)
     with open_or_create(
-        out,
+        place,
         model=model,
         encoded=source if isinstance(source, Encoded) else None,
         long_side=size,
@@ -72,10 +96,10 @@ def index(
         result = {
             **summary.to_json(),
             "items": len(gallery),
-            "gallery": str(out),
+            "gallery": gallery.name,
             "model": gallery.model_label,
         }
-        text = f"{summary.text()}\n{len(gallery)} items in {out} ({summary.seconds:.1f} s)"
+        text = f"{summary.text()}\n{len(gallery)} items in {gallery.name} ({summary.seconds:.1f} s)"
         emit(result, text, as_json)
 
 
@@ -92,16 +116,16 @@ def remove(
     cfcd remove gallery/ church/0042.jpg church/0043.jpg
     """
     from cfcd.cli.output import emit, note
-    from cfcd.gallery import Gallery
+    from cfcd.gallery import open_gallery
 
-    with Gallery(gallery) as opened:
+    with open_gallery(gallery) as opened:
         unknown = opened.remove(ids)
         removed = len(set(ids)) - len(unknown)
         for item_id in unknown:
             note(f"not in the gallery: {item_id}")
         emit(
             {"removed": removed, "unknown": unknown, "items": len(opened)},
-            f"removed {removed}, {len(opened)} left in {gallery}",
+            f"removed {removed}, {len(opened)} left in {opened.name}",
             as_json,
         )
     if unknown:

@@ -8,9 +8,19 @@ from pathlib import Path
 from cfcd.encoding.encoder import Encoder, Reading, adjust_model
 from cfcd.encoding.shards import Encoded
 from cfcd.gallery.gallery import Gallery
+from cfcd.gallery.milvus_address import is_milvus
 from cfcd.model import find_model
 
 DEFAULT_MODEL = "imagenet-lite0"
+
+
+def gallery_class(place: str | Path) -> type[Gallery]:
+    """Tell what a gallery at this place is: `Gallery` for a folder, `MilvusGallery` for milvus://..."""
+    if not is_milvus(place):
+        return Gallery
+    from cfcd.gallery.milvus import MilvusGallery
+
+    return MilvusGallery
 
 
 def open_gallery(
@@ -31,7 +41,7 @@ def open_gallery(
         GalleryError: The folder holds no gallery.
         IdentityMismatch: The model or the options make other descriptors.
     """
-    gallery = Gallery(folder, device=device, precision=precision, reading=reading)
+    gallery = gallery_class(folder)(folder, device=device, precision=precision, reading=reading)
     if model is None and long_side is None and scales is None:
         return gallery
     try:
@@ -69,13 +79,14 @@ def open_or_create(
         precision: As for `load_model`.
         reading: How pictures are read.
     """
-    if not Gallery.exists(folder):
+    kind = gallery_class(folder)
+    if not kind.exists(folder):
         if model is None and encoded is not None:
             chosen = encoded.model()
         else:
             chosen = find_model(model or DEFAULT_MODEL)
         encoder = Encoder(adjust_model(chosen, long_side, scales), device, precision, reading)
-        return Gallery.create(folder, encoder)
+        return kind.create(folder, encoder)
     return open_gallery(
         folder,
         model,
