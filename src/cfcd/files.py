@@ -41,7 +41,7 @@ def is_free(folder: Path) -> bool:
     """Tell whether a folder is absent, empty, or holds only what an interrupted start left behind."""
     if not folder.exists():
         return True
-    left = re.compile(r"\..*\.tmp(-journal|-wal|-shm)?|writer\.lock(-journal)?")
+    left = re.compile(r"\..*\.tmp(-journal|-wal|-shm)?|writer\.(lock(-journal)?|json)")
     return folder.is_dir() and all(left.fullmatch(entry.name) for entry in folder.iterdir())
 
 

@@ -85,6 +85,8 @@ def test_a_reader_cannot_write(store: Store) -> None:
 
 
 def test_another_format_is_refused(store: Store) -> None:
+    store.close()
+    (store.folder / "gallery.log").unlink()
     with sqlite3.connect(store.folder / FILE) as connection:
         connection.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
     connection.close()

@@ -310,13 +310,15 @@ def test_a_restored_backup_trusts_no_index_of_the_future(
     gallery: Gallery, photos: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index, "_LAG_ROWS", 0)
-    backup = (gallery.folder / "gallery.sqlite").read_bytes()
+    truth = ("gallery.sqlite", "gallery.log")
+    backup = {name: (gallery.folder / name).read_bytes() for name in truth}
     for number in range(3):
         make_photo(100 + number).save(photos / "arch" / f"later {number}.jpg")
         gallery.update(read_catalog(photos))
     assert (gallery.folder / "index.json").exists()
     gallery.close()
-    (gallery.folder / "gallery.sqlite").write_bytes(backup)
+    for name, content in backup.items():
+        (gallery.folder / name).write_bytes(content)
     for number in range(3):
         (photos / "arch" / f"later {number}.jpg").unlink()
     make_photo(200).save(photos / "arch" / "other.jpg")

@@ -21,6 +21,9 @@ from cfcd.lock import only_writer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# An index in a reader's memory that is more changes behind than this is built anew after a compaction.
+_KEPT_GENERATIONS = 1000
+
 
 class Changing:
     """Change a gallery; `Gallery` inherits from it and brings what is declared here."""
@@ -126,11 +129,32 @@ class Changing:
                     writer.remove(found, generation)
             return unknown
 
+    def compact(self) -> int:
+        """Check the whole gallery, and write its files anew without what was changed or removed since.
+
+        Needs free space of about twice the gallery's size while it runs; searches go on.
+
+        Returns:
+            How many bytes it takes less than before.
+
+        Raises:
+            GalleryError: The disk is full; the gallery is as it was.
+            BusyError: Another process writes to the gallery now.
+        """
+        before = self._bytes()
+        with self._writing() as writer:
+            writer.rewrite(_KEPT_GENERATIONS)
+        return before - self._bytes()
+
+    def _bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+
     @contextmanager
     def _writing(self) -> Iterator[Store]:
         """Open the store as its only writer; the index follows, also after an interrupt."""
-        with only_writer(self.folder):
+        with only_writer(self.folder, "mending") as tell:
             writer = Store(self.folder, write=True)
+            tell("writing")
             try:
                 yield writer
             finally:

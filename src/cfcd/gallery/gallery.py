@@ -15,7 +15,6 @@ from cfcd.catalog import Catalog
 from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError
 from cfcd.files import is_free
-from cfcd.gallery import store as store_room
 from cfcd.gallery.changing import Changing
 from cfcd.gallery.index import ExactIndex, is_outdated
 from cfcd.gallery.searching import Searching
@@ -86,7 +85,7 @@ class Gallery(Searching, Changing):
     @staticmethod
     def exists(folder: str | Path) -> bool:
         """Tell whether a folder is a gallery."""
-        return (Path(folder) / store_room.FILE).is_file()
+        return Store.exists(Path(folder))
 
     def __enter__(self) -> Gallery:
         return self

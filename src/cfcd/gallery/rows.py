@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Skipped:
 
 
 def to_row(source: str, key: str, item: Item, stamp: FileStamp) -> tuple[Any, ...]:
-    """Give the values of ITEM_COLUMNS."""
+    """Give the values of ITEM_COLUMNS, of the very types that SQLite gives back: checksums depend on them."""
     return (
         item.id,
         source,
@@ -50,15 +51,27 @@ def to_row(source: str, key: str, item: Item, stamp: FileStamp) -> tuple[Any, ..
         str(item.path),
         item.label,
         item.split,
-        item.is_query,
-        item.is_gallery,
-        item.row,
-        *(item.box or (None,) * 4),
-        json.dumps(dict(item.extra), default=str, ensure_ascii=False),
-        stamp.size,
-        stamp.mtime_ns,
-        stamp.digest,
+        None if item.is_query is None else int(item.is_query),
+        None if item.is_gallery is None else int(item.is_gallery),
+        None if item.row is None else int(item.row),
+        # + 0.0 makes 0.0 of -0.0, as SQLite does.
+        *((None,) * 4 if item.box is None else (float(side) + 0.0 for side in item.box)),
+        json.dumps(dict(item.extra), default=str, ensure_ascii=False) if item.extra else "{}",
+        int(stamp.size),
+        int(stamp.mtime_ns),
+        bytes(stamp.digest),
     )
+
+
+def row_checksum(row: tuple[Any, ...]) -> int:
+    """Give the CRC-32 of a table row; for an item, of its number and the values of ITEM_COLUMNS."""
+    # ascii, because what repr escapes depends on the version of Python.
+    return zlib.crc32(ascii(row).encode())
+
+
+def vector_checksum(number: int, vector: bytes) -> int:
+    """Give the CRC-32 of a descriptor and the number of its row."""
+    return zlib.crc32(vector, number & 0xFFFFFFFF)
 
 
 def to_item(row: tuple[Any, ...]) -> StoredItem:

@@ -1,18 +1,17 @@
-"""The truth of a gallery: items and fp16 descriptors in one SQLite file, changed in whole transactions.
+"""The truth of a gallery: items and fp16 descriptors in an SQLite file, changed in whole transactions.
 
-Everything else in a gallery folder is derived from this file. Row numbers are never used twice, so
-what an index lacks is exactly: numbers above its highest, minus the numbers removed since its
-generation.
+Its log holds the same a second time (see `repair.py`); everything else in a gallery folder is derived.
+Row numbers are never used twice, so what an index lacks is exactly: numbers above its highest, minus
+the numbers removed since its generation. What is read is compared with its checksum.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,45 +20,33 @@ import numpy as np
 from cfcd.catalog import Item
 from cfcd.encoding.shards import FileStamp
 from cfcd.errors import GalleryError
-from cfcd.gallery.database import open_database, state_of
-from cfcd.gallery.rows import ITEM_COLUMNS, Skipped, StoredItem, to_item, to_row
+from cfcd.gallery.changes import (
+    FORMAT,
+    Changes,
+    DamagedStore,
+    note_row,
+    read_head,
+)
+from cfcd.gallery.database import FILE, open_database, says_damage, state_of
+from cfcd.gallery.log import FILE as LOG
+from cfcd.gallery.log import Head, LogWriter
+from cfcd.gallery.repair import leave, make_ready, new_store, refuse_format, write_log, write_log_of
+from cfcd.gallery.rows import Skipped, to_row
+from cfcd.gallery.store_rows import StoreRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMAT = "1"
-FILE = "gallery.sqlite"
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE items (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,      -- what users call the item
-    source TEXT NOT NULL,         -- the catalog it came from ...
-    key TEXT NOT NULL,            -- ... and its id there
-    path TEXT NOT NULL,
-    label TEXT, split TEXT, is_query INTEGER, is_gallery INTEGER, row INTEGER,
-    x_1 REAL, y_1 REAL, x_2 REAL, y_2 REAL,
-    extra TEXT NOT NULL,
-    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest BLOB NOT NULL,
-    UNIQUE (source, key)
-);
-CREATE TABLE history (generation INTEGER PRIMARY KEY, token BLOB NOT NULL);
-CREATE TABLE descriptors (number INTEGER PRIMARY KEY, vector BLOB NOT NULL);
-CREATE TABLE removed (number INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
-CREATE TABLE skipped (
-    source TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL,
-    size INTEGER, mtime_ns INTEGER, box TEXT NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (source, id)
-) WITHOUT ROWID;
-"""
+__all__ = ["FILE", "FORMAT", "Store"]
+_FULL = "Free some space on its disk; the gallery is as it was before."
 
 
-class Store:
-    """Read and change a gallery's SQLite file.
+class Store(StoreRows):
+    """Read and change a gallery's truth.
 
     Args:
-        folder: The gallery folder; its store must exist (see `Store.create`).
-        write: Open for writing.
+        folder: The gallery folder (see `Store.create`).
+        write: Open for writing; the caller holds `only_writer`.
 
     Raises:
         GalleryError: The folder holds no gallery, or one that cannot be read.
@@ -67,25 +54,40 @@ class Store:
 
     def __init__(self, folder: Path, *, write: bool = False) -> None:
         self.folder = folder
-        file = folder / FILE
-        if not file.is_file():
+        if not self.exists(folder):
             raise GalleryError(
                 f"{folder} is no gallery: it holds no {FILE}.",
                 "A gallery is a folder that cfcd index PHOTOS --out GALLERY has made.",
             )
         self._lock = threading.RLock()
+        self._write = write
+        self._suspect = False
+        self._open()
+
+    def _open(self) -> None:
+        file = self.folder / FILE
+        make_ready(self.folder, write=self._write, suspect=self._suspect)
         try:
-            self._connect(write)
+            self._opened = state_of(file)
+            # SQLite does not look for changes on a medium it was told is read-only: we do.
+            self._connection, self._still = open_database(file, self._write)
             found = self.meta("format")
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, FileNotFoundError) as error:
             raise GalleryError(
                 f"{file} cannot be read as a gallery: {error}.", "Index the pictures again into a new folder."
             ) from error
-        if found != FORMAT:
-            raise GalleryError(
-                f"{file} has format {found}, this cfcd reads format {FORMAT}.",
-                "Use the cfcd that wrote it, or index again.",
-            )
+        if found not in {"1", FORMAT}:
+            self._connection.close()
+            refuse_format(self.folder, found)
+        # Stores of format 1 had no checksums; they get them when they are opened for writing.
+        self._checksum = "NULL" if found == "1" else "checksum"
+        self._log = LogWriter(self.folder / LOG) if self._write else None
+        self._suspect = False
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Tell whether a folder holds a store, or its log, from which it is made anew."""
+        return (folder / FILE).is_file() or (folder / LOG).is_file()
 
     @classmethod
     def create(cls, folder: Path, meta: dict[str, str]) -> None:
@@ -96,217 +98,164 @@ class Store:
             meta: What the gallery is bound to (model identity, dimensions, ...).
         """
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{FILE}.{os.getpid()}.tmp"
-        temporary.unlink(missing_ok=True)
-        connection = sqlite3.connect(temporary, isolation_level=None)
-        try:
-            connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-            rows = {"format": FORMAT, **meta}
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
-            connection.execute("PRAGMA journal_mode = WAL")
-        finally:
-            connection.close()
-        temporary.replace(folder / FILE)
+        with new_store(folder, lambda made: write_log_of(made, folder)) as connection:
+            changes = Changes(connection, Head(0, b"", 0, 1, 0), note=False)
+            for key, value in {"format": FORMAT, **meta}.items():
+                changes.apply(["meta", key, value])
+            changes.finish(0, secrets.token_bytes(8))
+        leave(folder)
 
-    def _connect(self, write: bool) -> None:
-        file = self.folder / FILE
-        before = state_of(file)
-        self._write = write
-        self._connection, immutable = open_database(file, write)
-        # SQLite does not look for changes on a medium it was told is read-only: we do.
-        self._still = before if immutable else None
+    def _shut(self) -> None:
+        self._connection.close()
+        if self._log is not None:
+            self._log.close()
 
     def close(self) -> None:
         """Close the file; a writer leaves everything in it, so that it can be copied alone."""
-        if self._write:
+        if not self._write:
+            self._shut()
+            return
+        # On a full disk SQLite's own log stays beside the file, and both together are whole.
+        with suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._connection.close()
+        self._shut()
+        if not self._suspect:
+            leave(self.folder)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """See one generation throughout the block, whatever a writer does meanwhile; one thread at a time."""
+        """See one generation throughout the block, whatever a writer does meanwhile; one thread at a time.
+
+        Raises:
+            DamagedStore: What was read is damaged; the next `reading` begins with mending it.
+        """
         with self._lock:
             if self._connection.in_transaction:
                 yield
                 return
-            if self._still is not None and self._still != state_of(self.folder / FILE):
-                self._connect(write=False)
+            if self._suspect or self._is_replaced():
+                self._shut()
+                self._open()
             self._connection.execute("BEGIN")
             try:
                 yield
+            except DamagedStore:
+                self._suspect = True
+                raise
+            except sqlite3.Error as error:
+                if not says_damage(error):
+                    raise
+                self._suspect = True
+                raise DamagedStore(self.folder / FILE, str(error)) from error
             finally:
-                self._connection.execute("COMMIT")
+                self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _is_replaced(self) -> bool:
+        """Tell whether another file has the name of the one that is open: it was mended, or restored."""
+        try:
+            now = state_of(self.folder / FILE)
+        except OSError:
+            return not self._write
+        return now != self._opened if self._still else now[0] != self._opened[0]
 
     @contextmanager
     def changing(self) -> Iterator[int]:
-        """Change the store in one transaction: all of the block is kept or none; gives the new generation."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                generation = self.generation + 1
-                self._connection.execute(
-                    "INSERT INTO history VALUES (?, ?)", (generation, secrets.token_bytes(8))
-                )
-                yield generation
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        """Change the store in one transaction: all of the block is kept or none; gives the new generation.
 
-    def meta(self, key: str) -> str:
-        """Read one value of the gallery's description; "" when it has none."""
-        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return "" if row is None else str(row[0])
-
-    @property
-    def generation(self) -> int:
-        """Give the number of changes so far."""
-        return int(self._connection.execute("SELECT coalesce(max(generation), 0) FROM history").fetchone()[0])
-
-    def token(self, generation: int) -> bytes:
-        """Give the random mark of a generation, b"" where this store never had it.
-
-        It tells two stores apart that have made as many changes, such as a backup that went its own way.
-        """
-        row = self._connection.execute(
-            "SELECT token FROM history WHERE generation = ?", (generation,)
-        ).fetchone()
-        return b"" if row is None else bytes(row[0])
-
-    def __len__(self) -> int:
-        return int(self._connection.execute("SELECT count(*) FROM items").fetchone()[0])
-
-    def items(self, source: str | None = None) -> Iterator[StoredItem]:
-        """Walk all items, or those of one source, by row number."""
-        where, values = ("", ()) if source is None else ("WHERE source = ?", (source,))
-        query = f"SELECT number, {ITEM_COLUMNS} FROM items {where} ORDER BY number"
-        for row in self._connection.execute(query, values):
-            yield to_item(row)
-
-    def find(self, item_id: str) -> StoredItem | None:
-        """Find an item by id."""
-        row = self._connection.execute(
-            f"SELECT number, {ITEM_COLUMNS} FROM items WHERE id = ?", (item_id,)
-        ).fetchone()
-        return None if row is None else to_item(row)
-
-    def by_number(self, numbers: Sequence[int]) -> dict[int, StoredItem]:
-        """Find items by row number."""
-        found = {}
-        for number in numbers:
-            row = self._connection.execute(
-                f"SELECT number, {ITEM_COLUMNS} FROM items WHERE number = ?", (number,)
-            ).fetchone()
-            if row is not None:
-                found[number] = to_item(row)
-        return found
-
-    def find_key(self, source: str, key: str) -> StoredItem | None:
-        """Find an item by the catalog it came from and its id there."""
-        row = self._connection.execute(
-            f"SELECT number, {ITEM_COLUMNS} FROM items WHERE source = ? AND key = ?", (source, key)
-        ).fetchone()
-        return None if row is None else to_item(row)
-
-    def has_id(self, item_id: str) -> bool:
-        """Tell whether an item has this id."""
-        return self._connection.execute("SELECT 1 FROM items WHERE id = ?", (item_id,)).fetchone() is not None
-
-    def sources(self) -> dict[str, int]:
-        """Count items by the source they were indexed from."""
-        return dict(
-            self._connection.execute("SELECT source, count(*) FROM items GROUP BY source ORDER BY source")
-        )
-
-    def label_count(self) -> int:
-        """Count distinct labels."""
-        return int(self._connection.execute("SELECT count(DISTINCT label) FROM items").fetchone()[0])
-
-    def descriptors_above(
-        self, number: int, dim: int, block: int = 8192
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Read the descriptors of rows above a number, block by block.
-
-        Yields:
-            (n,) int64 row numbers, ascending, and their (n, dim) fp16 descriptors.
+        The change is on disk twice when the block ends: in the log, then in the store.
 
         Raises:
-            GalleryError: A descriptor has another dimension.
+            GalleryError: The disk is full; nothing has changed.
         """
-        cursor = self._connection.execute(
-            "SELECT number, vector FROM descriptors WHERE number > ? ORDER BY number", (number,)
-        )
-        while rows := cursor.fetchmany(block):
-            if any(len(vector) != 2 * dim for _, vector in rows):
-                raise GalleryError(
-                    f"{self.folder / FILE} holds a descriptor that is not {dim}-dimensional.",
-                    "Index the pictures again into a new folder.",
-                )
-            numbers = np.array([row[0] for row in rows], np.int64)
-            vectors = np.frombuffer(b"".join(row[1] for row in rows), np.dtype("<f2"))
-            yield numbers, vectors.reshape(len(rows), dim)
+        if not self._write:
+            raise sqlite3.OperationalError("the store is open for reading only")
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            generation = -1
+            try:
+                head = read_head(self._connection)
+                generation = head.generation + 1
+                self._changes = Changes(self._connection, head)
+                yield generation
+                self._commit(generation)
+            except BaseException as error:
+                self._undo(generation)
+                if isinstance(error, OSError) or _is_full(error):
+                    raise GalleryError(f"{self.folder} cannot be changed: {error}.", _FULL) from error
+                raise
 
-    def count_above(self, number: int) -> int:
-        """Count the rows above a number."""
-        found = self._connection.execute("SELECT count(*) FROM items WHERE number > ?", (number,)).fetchone()
-        return int(found[0])
+    def _commit(self, generation: int) -> None:
+        assert self._log is not None
+        head = self._changes.finish(generation, secrets.token_bytes(8))
+        self._log.append(head, self._changes.noted)
+        self._connection.execute("COMMIT")
+        self._log.keep()
 
-    def descriptor(self, number: int) -> NDArray[np.float32]:
-        """Read one item's descriptor, (D,) float32."""
-        row = self._connection.execute(
-            "SELECT vector FROM descriptors WHERE number = ?", (number,)
-        ).fetchone()
-        return np.frombuffer(row[0], np.dtype("<f2")).astype(np.float32)
+    def _undo(self, generation: int) -> None:
+        """Take back what was not committed; an interrupt may have come right after it was."""
+        assert self._log is not None
+        try:
+            self._roll_back()
+            if self.generation == generation:
+                self._log.keep()
+            else:
+                self._log.undo()
+        except (OSError, sqlite3.Error):
+            # The next opening finds out what is true.
+            self._suspect = True
 
-    def removed_since(self, generation: int) -> NDArray[np.int64]:
-        """List the row numbers removed after a generation, (n,) int64."""
-        rows = self._connection.execute("SELECT number FROM removed WHERE generation > ?", (generation,))
-        return np.array([row[0] for row in rows], np.int64)
+    def rewrite(self, keep: int) -> None:
+        """Write log and store anew, without what was changed or removed since.
+
+        Args:
+            keep: An index that is more generations behind has to be built anew.
+        """
+        assert self._log is not None
+        with self.changing() as generation:
+            self._changes.apply(["prune", generation - keep])
+        self._log.close()
+        try:
+            write_log(self.folder)
+            self._connection.execute("VACUUM")
+        except (OSError, sqlite3.OperationalError) as error:
+            raise GalleryError(f"{self.folder} cannot be compacted: {error}.", _FULL) from error
+        finally:
+            self._log = LogWriter(self.folder / LOG)
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        """Write one value of the gallery's description, or take it out; within `changing`."""
+        self._changes.apply(["meta", key, value])
 
     def insert(
         self, source: str, key: str, item: Item, stamp: FileStamp, descriptor: NDArray[np.floating[Any]]
     ) -> None:
         """Add one item with its (D,) descriptor; within `changing`."""
-        cursor = self._connection.execute(
-            f"INSERT INTO items ({ITEM_COLUMNS}) VALUES (?{', ?' * 16})", to_row(source, key, item, stamp)
-        )
-        vector = descriptor.astype("<f2").tobytes()
-        self._connection.execute("INSERT INTO descriptors VALUES (?, ?)", (cursor.lastrowid, vector))
+        row = note_row((self._changes.next_number, *to_row(source, key, item, stamp)))
+        self._changes.apply(["add", [row]], descriptor.astype("<f2").tobytes())
 
     def lift(self, numbers: Iterable[int]) -> None:
         """Take items out but leave their descriptors, for `put_back` in the same `changing`."""
-        self._connection.executemany("DELETE FROM items WHERE number = ?", ((number,) for number in numbers))
+        self._changes.apply(["lift", list(numbers)])
 
     def put_back(self, number: int, source: str, key: str, item: Item, stamp: FileStamp) -> None:
         """Describe a lifted item anew; within `changing`."""
-        self._connection.execute(
-            f"INSERT INTO items (number, {ITEM_COLUMNS}) VALUES (?{', ?' * 17})",
-            (number, *to_row(source, key, item, stamp)),
-        )
+        self._changes.apply(["put", [note_row((number, *to_row(source, key, item, stamp)))]])
 
     def remove(self, numbers: Iterable[int], generation: int) -> None:
         """Delete items by row number; within `changing`, with the generation it gave."""
-        for number in numbers:
-            self._connection.execute("DELETE FROM items WHERE number = ?", (number,))
-            self._connection.execute("DELETE FROM descriptors WHERE number = ?", (number,))
-            self._connection.execute("INSERT INTO removed VALUES (?, ?)", (number, generation))
-
-    def skipped(self, source: str | None = None) -> dict[str, Skipped]:
-        """List what could not be encoded, by the id it has in its catalog."""
-        where, values = ("", ()) if source is None else ("WHERE source = ?", (source,))
-        rows = self._connection.execute(
-            f"SELECT id, path, size, mtime_ns, box, reason FROM skipped {where}", values
-        )
-        return {row[0]: Skipped(*row[1:]) for row in rows}
+        if numbers := list(numbers):
+            self._changes.apply(["remove", numbers, generation])
 
     def replace_skipped(self, source: str, skipped: dict[str, Skipped]) -> None:
         """Replace the list of what could not be encoded from a source; within `changing`."""
-        self._connection.execute("DELETE FROM skipped WHERE source = ?", (source,))
-        self._connection.executemany(
-            "INSERT INTO skipped VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                (source, key, row.path, row.size, row.mtime_ns, row.box, row.reason)
-                for key, row in skipped.items()
-            ),
-        )
+        rows = [[key, row.path, row.size, row.mtime_ns, row.box, row.reason] for key, row in skipped.items()]
+        self._changes.apply(["skipped", source, rows])
+
+
+def _is_full(error: BaseException) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
