@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ import numpy as np
 from cfcd.catalog import Catalog
 from cfcd.encoding.encoder import Encoder
 from cfcd.encoding.shards import Encoded, FileStamp
+from cfcd.errors import CfcdError
 from cfcd.gallery.adding import add
+from cfcd.gallery.healing import healing
 from cfcd.gallery.intake import CatalogIntake, EncodedIntake
 from cfcd.gallery.store import Store
 from cfcd.gallery.update import UpdateSummary, update
@@ -41,6 +44,7 @@ class Changing:
         ) -> None: ...
         def _save_index(self, store: Store) -> None: ...
 
+    @healing
     def update(
         self,
         data: Catalog | Encoded,
@@ -77,6 +81,7 @@ class Changing:
                 writer, intake, remove_missing=remove_missing, retry_skipped=retry, progress=progress
             )
 
+    @healing
     def add(
         self,
         catalog: Catalog,
@@ -110,6 +115,7 @@ class Changing:
                 writer, catalog, descriptors, self.dim, source=source, stamps=stamps, progress=progress
             )
 
+    @healing
     def remove(self, ids: Iterable[str]) -> list[str]:
         """Remove items by id, all in one transaction.
 
@@ -129,6 +135,7 @@ class Changing:
                     writer.remove(found, generation)
             return unknown
 
+    @healing
     def compact(self) -> int:
         """Check the whole gallery, and write its files anew without what was changed or removed since.
 
@@ -156,7 +163,14 @@ class Changing:
             writer = Store(self.folder, write=True)
             tell("writing")
             try:
-                yield writer
-            finally:
+                with writer.noticing():
+                    yield writer
+            except BaseException:
+                # The first error is the one to tell; readers catch up with what is not in the index.
+                with suppress(CfcdError, OSError, sqlite3.Error):
+                    self._save_index(writer)
+                raise
+            else:
                 self._save_index(writer)
+            finally:
                 writer.close()

@@ -16,6 +16,7 @@ from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError
 from cfcd.files import is_free
 from cfcd.gallery.changing import Changing
+from cfcd.gallery.healing import healing
 from cfcd.gallery.index import ExactIndex, is_outdated
 from cfcd.gallery.searching import Searching
 from cfcd.gallery.store import Store
@@ -100,7 +101,8 @@ class Gallery(Searching, Changing):
         self._store.close()
 
     def __len__(self) -> int:
-        return len(self._store)
+        with self._store.reading():
+            return len(self._store)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -168,6 +170,7 @@ class Gallery(Searching, Changing):
     def _index(self) -> ExactIndex:
         return ExactIndex.load(self.folder, self.dim)
 
+    @healing
     def contents(self) -> tuple[Catalog, NDArray[np.float32]]:
         """Give the whole gallery: its catalog and (N, D) float32 unit descriptors in the same order."""
         with self._store.reading():
@@ -183,6 +186,7 @@ class Gallery(Searching, Changing):
         catalog = Catalog.from_items(items, source=folder, root=folder, kind="gallery")
         return catalog, descriptors
 
+    @healing
     def info(self) -> dict[str, Any]:
         """Describe the gallery: counts, model, index, sources, bytes on disk."""
         with self._store.reading():

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from cfcd.errors import BusyError, CfcdError, GalleryError
@@ -88,6 +88,12 @@ def leave(folder: Path) -> None:
     except OSError:
         # A full disk: the next opening checks the gallery, no more.
         temporary.unlink(missing_ok=True)
+
+
+def forget(folder: Path) -> None:
+    """Have the next opening look into the files."""
+    with suppress(OSError):
+        (folder / _MARK).unlink(missing_ok=True)
 
 
 def _states(folder: Path) -> dict[str, list[int]]:

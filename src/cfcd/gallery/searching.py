@@ -13,6 +13,7 @@ from cfcd.catalog import Item
 from cfcd.encoding.encoder import Encoder
 from cfcd.errors import GalleryError, UsageError
 from cfcd.gallery.calibration import Calibration, CalibrationFile
+from cfcd.gallery.healing import healing
 from cfcd.gallery.hit import Hit
 from cfcd.gallery.query import expand_query
 from cfcd.gallery.rows import StoredItem
@@ -102,10 +103,14 @@ class Searching:
             UsageError: `where` is no condition, or names a column that no item has.
         """
         wish = _Wish(k, Selection.of(where, ids, labels), expand, descriptors)
-        vector = self.encoder.encode(picture, box=box)[0]
-        with self._store.reading():
-            return self._hits(_unit(vector, self.dim), wish)
+        return self._answer(_unit(self.encoder.encode(picture, box=box)[0], self.dim), wish)
 
+    @healing
+    def _answer(self, vector: NDArray[np.float32], wish: _Wish) -> list[Hit]:
+        with self._store.reading():
+            return self._hits(vector, wish)
+
+    @healing
     def search_id(
         self,
         item_id: str,
@@ -128,6 +133,7 @@ class Searching:
             wish = _Wish(k, selection, expand, descriptors, without=(number,))
             return self._hits(_unit(self._store.descriptor(number), self.dim), wish)
 
+    @healing
     def search_vector(
         self,
         vector: NDArray[np.float32],
@@ -222,6 +228,7 @@ class Searching:
     def _calibrations(self) -> CalibrationFile:
         return CalibrationFile()
 
+    @healing
     def select(
         self,
         where: str | None = None,
@@ -238,6 +245,7 @@ class Searching:
         with self._store.reading():
             return selection, selection.choose(self._store)
 
+    @healing
     def descriptor(self, item_id: str) -> NDArray[np.float32]:
         """Give an item's descriptor, a (D,) float32 unit vector.
 
@@ -247,13 +255,15 @@ class Searching:
         with self._store.reading():
             return _unit(self._store.descriptor(self._find(item_id).number), self.dim)
 
+    @healing
     def find(self, item_id: str) -> Item:
         """Find an item by id.
 
         Raises:
             GalleryError: No item has this id.
         """
-        return self._find(item_id).item
+        with self._store.reading():
+            return self._find(item_id).item
 
     def _find(self, item_id: str) -> StoredItem:
         stored = self._store.find(item_id)

@@ -30,7 +30,7 @@ from cfcd.gallery.changes import (
 from cfcd.gallery.database import FILE, open_database, says_damage, state_of
 from cfcd.gallery.log import FILE as LOG
 from cfcd.gallery.log import Head, LogWriter
-from cfcd.gallery.repair import leave, make_ready, new_store, refuse_format, write_log, write_log_of
+from cfcd.gallery.repair import forget, leave, make_ready, new_store, refuse_format, write_log, write_log_of
 from cfcd.gallery.rows import Skipped, to_row
 from cfcd.gallery.store_rows import StoreRows
 
@@ -138,17 +138,32 @@ class Store(StoreRows):
                 self._open()
             self._connection.execute("BEGIN")
             try:
-                yield
-            except DamagedStore:
-                self._suspect = True
-                raise
-            except sqlite3.Error as error:
-                if not says_damage(error):
-                    raise
-                self._suspect = True
-                raise DamagedStore(self.folder / FILE, str(error)) from error
+                with self.noticing():
+                    yield
             finally:
                 self._roll_back()
+
+    @contextmanager
+    def noticing(self) -> Iterator[None]:
+        """Have the store checked when it is opened next, should it turn out in the block that it is damaged.
+
+        Raises:
+            DamagedStore: What was read is damaged.
+        """
+        try:
+            yield
+        except DamagedStore:
+            self._distrust()
+            raise
+        except sqlite3.Error as error:
+            if not says_damage(error):
+                raise
+            self._distrust()
+            raise DamagedStore(self.folder / FILE, str(error)) from error
+
+    def _distrust(self) -> None:
+        self._suspect = True
+        forget(self.folder)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -206,7 +221,7 @@ class Store(StoreRows):
                 self._log.undo()
         except (OSError, sqlite3.Error):
             # The next opening finds out what is true.
-            self._suspect = True
+            self._distrust()
 
     def rewrite(self, keep: int) -> None:
         """Write log and store anew, without what was changed or removed since.
