@@ -110,10 +110,12 @@ def fit_threshold(pairs: Pairs, wanted: float) -> Threshold:
     above = pairs.only(pairs.scores >= score)
     if not reached:
         share = share_of(above)
+        best = math.floor(1000 * bound) / 1000
+        queries_above = _count(share.queries, "query", "queries")
         raise EvaluationError(
-            f"A precision of {wanted:g} is not reached at any score: at best {bound:.3f} can be shown, by "
-            f"{share.hits:,} hits of {_count(share.queries, 'query', 'queries')}, from {score:.3f} "
-            f"on, of which {100 * share.precision:.1f} % are right.",
+            f"A precision of {wanted:g} is not reached at any score: at best {best:.3f} can be shown, by the "
+            f"{share.hits:,} hits of {queries_above} from score {score:.3f} on, of which "
+            f"{100 * share.precision:.1f} % are right.",
             f"Ask for at most {math.floor(100 * bound) / 100:g}, give more labelled pictures, or train the "
             "model on them.",
         )
