@@ -82,6 +82,12 @@ def test_from_descriptors(cli: Cli, data: Path) -> None:
             2,
             "--size has no effect",
         ),
+        (
+            "--queries q.npy --database x.npy --ground-truth data/gnd_roxford5k.pkl --precision fp32",
+            2,
+            "--precision has no effect",
+        ),
+        ("roxford5k --root data --worst 3", 2, "--worst is for the pictures of --out"),
         ("--queries x.npy --database x.npy --ground-truth data/gnd_roxford5k.pkl", 1, "names 4 images"),
         ("--queries q.npy --database x.npy --ground-truth q.npy", 1, "not a pickle of plain data"),
         ("--queries q.npy --database none.npy --ground-truth data/gnd_roxford5k.pkl", 1, "none.npy"),

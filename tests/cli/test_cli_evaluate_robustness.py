@@ -50,6 +50,7 @@ def test_photos_are_disturbed_and_reported(cli: Cli, few: Path, tmp_path: Path) 
         (["evaluate", "--robustness"], 2, "DATA is not given"),
         (["evaluate", "roxford5k", "--robustness", "--root", "."], 2, "not for the benchmarks"),
         (["evaluate", "few", "--robustness", "--out", "few/report"], 2, "lies inside"),
+        (["evaluate", "few", "--robustness", "--out", "report", "--worst", "3"], 2, "without --robustness"),
         (["evaluate", "few/arch", "--robustness"], 1, "no labels"),
         (["evaluate", "few", "--robustness", "--distractors", "few"], 2, "is for the benchmarks"),
     ],

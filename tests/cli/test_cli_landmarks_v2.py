@@ -28,7 +28,16 @@ def dataset(tmp_path: Path) -> Path:
 def test_retrieval(cli: Cli, dataset: Path, tmp_path: Path) -> None:
     found = json.loads(cli(COMMAND, "retrieval", dataset, "--size", "64", "--out", "out", "--json").stdout)
     check_retrieval(found)
-    assert json.loads((tmp_path / "out" / "report.json").read_text()) == found
+    saved = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {name: saved[name] for name in found} == found
+    assert [query["ap"] for query in saved["per_query"]] == [
+        {"all": 100, "public": 100},
+        {"all": 50, "private": 50},
+        {"all": 100, "private": 100},
+    ]
+    assert (
+        "A and B have the same average precision on each of 2 queries" in cli("compare", "out", "out").stdout
+    )
     sides = ["--gallery", "out/index", "--queries", "out/test-retrieval"]
     text = cli(COMMAND, "retrieval", dataset, *sides).stdout
     assert text.startswith("mAP@100   public 100.00 (1 queries)   private 75.00 (2 queries)   all 83.33")
@@ -49,6 +58,14 @@ def test_recognition(cli: Cli, dataset: Path) -> None:
         (["retrieve", "gldv2"], 2, "'retrieve' is unknown"),
         (["recognition", "gldv2", "--vote", "mean"], 2, "--vote 'mean'"),
         (["retrieval"], 2, "is not given"),
+        (["retrieval", "gldv2", "--out", "o", "--k", "3"], 2, "--k is for recognition"),
+        (["retrieval", "gldv2", "--out", "o", "--vote", "max"], 2, "--vote is for recognition"),
+        (["retrieval", "gldv2", "--out", "o", "--labels", "none.csv"], 2, "--labels is for recognition"),
+        (
+            ["retrieval", "gldv2", "--gallery", "x.npy", "--queries", "x.npy", "--device", "cpu"],
+            2,
+            "--device",
+        ),
         (["retrieval", "gldv2", "--solution", "none.csv", "--out", "o"], 1, "none.csv"),
     ],
 )

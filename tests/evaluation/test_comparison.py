@@ -128,6 +128,19 @@ def test_other_data_are_noticed(change: Any, why: str):
     assert why in " ".join(compare(saved(A), change(B), common=True).notes)
 
 
+def test_another_ground_truth_is_noticed():
+    a, b = (saved(rows, ground_truth={"digest": digest}) for rows, digest in ((A, "1"), (B, "2")))
+    with pytest.raises(EvaluationError, match="The answers differ"):
+        compare(a, b)
+
+
+def test_unknown_cropping_is_mentioned():
+    known, unknown = saved(A, cropped=True), saved(B, cropped=None)
+    assert compare(known, known).notes == compare(unknown, unknown).notes == ()
+    (note,) = compare(known, unknown).notes
+    assert "cropped is known of one report only" in note
+
+
 def test_another_gallery_of_the_same_size_is_noticed():
     a, b = (saved(queries, data={"digest": digest}) for queries, digest in ((A, "1"), (B, "2")))
     with pytest.raises(EvaluationError, match="galleries hold other images or labels"):

@@ -95,7 +95,9 @@ def test_retrieval_equals_the_slow_reference(problem, data):
             assert report.scores[name] is None
     assert report.missing == (f"q{len(queries)}",)
     assert (report.ignored, report.gallery) == (3, len(gallery))
-    assert [detail.top for detail in report.details] == [tuple(names[:10]) for names in asked.values()]
+    # The query without a descriptor has found nothing.
+    assert [detail.top for detail in report.details] == [*(tuple(names[:10]) for names in asked.values()), ()]
+    assert report.details[-1].ap == 0
 
 
 @given(collections(), st.integers(1, 5), st.sampled_from(["sum", "max"]), st.data())

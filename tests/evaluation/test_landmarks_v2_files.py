@@ -141,9 +141,31 @@ def test_pickled_and_broken_arrays_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(EvaluationError, match=r"cannot be read.*numpy\.save"):
         open_descriptors(tmp_path / "x.npy")
-    write(tmp_path / "x.npy", "nonsense")
+    for broken in (b"nonsense", b""):
+        (tmp_path / "x.npy").write_bytes(broken)
+        with pytest.raises(EvaluationError, match="cannot be read"):
+            open_descriptors(tmp_path / "x.npy")
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.savez(file, rows=unit(1))
+    with pytest.raises(EvaluationError, match="is an archive of arrays"):
+        open_descriptors(tmp_path / "x.npy")
+
+
+def test_a_header_that_claims_more_than_can_be_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "x.txt", "a\n")
+    with (tmp_path / "x.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**30, 4)}
+        np.lib.format.write_array_header_1_0(file, header)
     with pytest.raises(EvaluationError, match="cannot be read"):
         open_descriptors(tmp_path / "x.npy")
+
+
+def test_letters_of_the_official_folders_are_no_landmarks(tmp_path: Path) -> None:
+    write_settings(tmp_path, {"model": "m@1", "identity": "1", "dim": 4})
+    names = {"1/0/2/1020.jpg": "1/0/2", "train/1/0/3/1030.jpg": "train/1/0/3", "1040": "1", "9/1050.jpg": "9"}
+    items = [Item(name, tmp_path / name, label=label) for name, label in names.items()]
+    write_shard(tmp_path, 0, items, [FileStamp(1, 1, b"0" * 16)] * 4, unit(4))
+    assert open_descriptors(tmp_path)[1] == {"1040": "1", "1050": "9"}
 
 
 def test_encoded_folders_know_ids_labels_and_model(photos: Path, tmp_path: Path) -> None:

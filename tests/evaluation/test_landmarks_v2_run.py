@@ -118,6 +118,16 @@ def test_folders_stand_in_for_tables(dataset: Path, tmp_path: Path, encoder: Enc
     check_retrieval(evaluate_landmarks("retrieval", dataset, model=encoder, out=tmp_path / "out").to_json())
 
 
+def test_rows_of_a_table_that_cannot_be_used_are_kept(
+    dataset: Path, tmp_path: Path, encoder: Encoder
+) -> None:
+    with (dataset / "index.csv").open("a") as file:
+        file.write("a/b\n")
+    found = evaluate_landmarks("retrieval", dataset, model=encoder, out=tmp_path / "out").to_json()
+    check_retrieval(found)
+    assert [row["row"] for row in found["unusable_rows"]] == [11]
+
+
 def test_pictures_that_cannot_be_read_are_skipped_and_counted(
     dataset: Path, tmp_path: Path, encoder: Encoder
 ) -> None:

@@ -300,6 +300,7 @@ def changed(truth: dict[str, Any], **parts: Any) -> dict[str, Any]:
         (lambda t: changed(t, gnd=[{"easy": [1, 1]}, {"easy": []}]), "'query0' lists row 1 twice"),
         (lambda t: changed(t, gnd=[{"easy": ["1"]}, {"easy": []}]), "easy images of 'query0' are no list"),
         (lambda t: changed(t, gnd=[{"easy": [True]}, {"easy": []}]), "easy images of 'query0' are no list"),
+        (lambda t: changed(t, gnd=[{"easy": 1}, {"easy": []}]), "easy images of 'query0' are no list"),
         (lambda t: changed(t, gnd=[{"ok": [1]}, {"ok": [2]}]), "'query0' has neither easy nor hard"),
         (lambda t: changed(t, gnd=[{"easy": []}, {"junk": [1]}]), "None of the 2 queries has a right image"),
     ],

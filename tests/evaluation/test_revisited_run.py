@@ -212,6 +212,15 @@ def test_unreadable_images_are_an_error(root: Path, encoder: Encoder, tmp_path: 
         evaluate_images("roxford5k", root, encoder, out=tmp_path / "out" if keep else None)
 
 
+def test_a_box_beside_its_picture_is_named(root: Path, encoder: Encoder) -> None:
+    file = root / "gnd_roxford5k.pkl"
+    truth = pickle.loads(file.read_bytes())
+    truth["gnd"][1]["bbx"] = [5000.0, 5000.0, 6000.0, 6000.0]
+    file.write_bytes(pickle.dumps(truth, protocol=2))
+    with pytest.raises(EvaluationError, match=r"Cannot cut .*query1\.jpg.* lies in the box"):
+        evaluate_images("roxford5k", root, encoder)
+
+
 def test_ground_truths_that_cannot_be_used(root: Path, encoder: Encoder) -> None:
     file = root / "gnd_roxford5k.pkl"
     truth = pickle.loads(file.read_bytes())

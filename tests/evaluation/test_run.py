@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,17 @@ def test_rows_of_neither_side_are_left_out(photos: Path, tmp_path: Path, encoder
     assert len(read_encoded(tmp_path / "out").catalog) == 9
 
 
+def test_rows_of_a_table_that_cannot_be_used_are_named(photos: Path, cli: Cli) -> None:
+    rows = [f"{label}/{n}.jpg,{label},,,," for label in ("arch", "bridge") for n in range(3)]
+    table = ["path,label,x_1,y_1,x_2,y_2", *rows, "church/0.jpg,church,9,9,1,1"]
+    (photos / "some.csv").write_text("\n".join(table))
+    found = cli("evaluate", photos / "some.csv", "--json")
+    report = json.loads(found.stdout)
+    assert report["gallery"] == 6
+    assert [(one["file"], one["row"]) for one in report["unusable_rows"]] == [("church/0.jpg", 8)]
+    assert "skipped church/0.jpg row 8: the box 9,9,1,1 has no area" in found.stderr
+
+
 def test_pictures_without_labels_are_refused(tmp_path: Path, encoder: Encoder) -> None:
     make_photo(0).save(tmp_path / "a.jpg")
     with pytest.raises(EvaluationError, match="no labels"):
@@ -117,7 +129,7 @@ def test_a_model_for_descriptors_is_refused(photos: Path, tmp_path: Path, encode
     with pytest.raises(UsageError, match="--model, --size and --scales have no effect"):
         evaluate(tmp_path / "out", encoder)
     errors = cli("evaluate", "out", "--size", "96", code=2).stderr
-    assert "so --model, --size and --scales have no effect" in errors
+    assert "out holds descriptors already, so --size has no effect" in errors
 
 
 def test_progress_counts_every_picture(photos: Path, encoder: Encoder) -> None:

@@ -18,6 +18,7 @@ from cfcd.model.official import import_official, official_model, official_name  
 from tests.model.golden_network import GOLDEN, needs_golden, official_keys, official_resnet50  # noqa: E402
 
 THIRD_CONVOLUTION = "globalmodel.s3.b{}.f.c.weight"
+COUNTER = "bn.num_batches_tracked"
 
 
 @needs_golden
@@ -170,6 +171,12 @@ def without(tensors, *keys):
         (lambda t: {**t, "fc.bias": torch.zeros(512).to_sparse()}, "fc.bias is torch.float32, torch.sparse"),
         (lambda t: {**t, "fc.bias": "text"}, "holds 'fc.bias', which is no tensor"),
         (lambda t: {**t, "desc_cls.weight": torch.zeros(9, 100)}, "(9, 100) instead of (classes, 512)"),
+        (
+            lambda t: {**t, "desc_cls.weight": torch.zeros(1).expand(10**9, 512)},
+            "desc_cls.weight claims 2048000000000 bytes",
+        ),
+        (lambda t: {**t, COUNTER: torch.zeros((), dtype=torch.complex64)}, f"{COUNTER} is torch.complex64"),
+        (lambda t: {**t, COUNTER: torch.zeros(()).to_sparse()}, f"{COUNTER} is torch.float32, torch.sparse"),
         (lambda t: t, "has no class head (desc_cls.weight)"),
         (lambda t: {THIRD_CONVOLUTION.format(n + 1): torch.ones(1) for n in range(23)}, "holds a ResNet-101"),
         (lambda t: {THIRD_CONVOLUTION.format(n + 1): torch.ones(1) for n in range(36)}, "holds a ResNet-152"),
@@ -179,7 +186,7 @@ def without(tensors, *keys):
 def test_what_does_not_fit_is_named(tensors, tmp_path, spoil, words):
     # One stored number per tensor keeps the files small.
     state = spoil({key: value.new_ones(()).expand(value.shape) for key, value in tensors.items()})
-    keep = not state or "class" in words
+    keep = not state or "class" in words or "desc_cls" in words
     with pytest.raises(ModelError) as caught:
         official_model(write(tmp_path, state), depth=50, keep_head=keep)
     assert words in caught.value.what
@@ -242,6 +249,14 @@ def test_what_is_no_checkpoint_is_explained(tmp_path, make, words):
         official_model(tmp_path / "a.pyth", depth=50)
     assert words in caught.value.what
     assert_two_sentences(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+def test_nobody_is_told_to_load_code(tmp_path):
+    (tmp_path / "a.pyth").write_bytes(pickle.dumps(print, protocol=4))
+    with pytest.raises(ModelError, match="no file of weights, or is damaged, and was not loaded") as caught:
+        official_model(tmp_path / "a.pyth", depth=50)
+    assert "weights_only" not in str(caught.value)
 
 
 def test_a_torn_download_is_explained(tensors, tmp_path):

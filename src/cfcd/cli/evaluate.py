@@ -10,6 +10,11 @@ import typer
 from cfcd.cli.options import AllowTruncated, Device, Json, ModelName, Precision, Scales, Size
 
 _OF_BENCHMARKS = {"--queries", "--database", "--ground-truth", "--distractors", "--no-crop", "--normalise"}
+_OF_PICTURES = {
+    *("--model", "--size", "--scales", "--root"),
+    *("--device", "--precision", "--allow-truncated"),
+}
+_WORST = 20
 
 
 def evaluate(
@@ -29,7 +34,10 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for the report, the worst queries as pictures, and the descriptors."),
     ] = None,
-    worst: Annotated[int, typer.Option(min=1, help="Queries shown in the pictures of --out.")] = 20,
+    worst: Annotated[
+        int | None,
+        typer.Option(min=1, help="Queries shown in the pictures of --out.", show_default=str(_WORST)),
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -94,7 +102,9 @@ def evaluate(
         **{"--model": model, "--size": size, "--scales": scales, "--root": root},
         **{"--queries": queries, "--database": database, "--ground-truth": ground_truth},
         **{"--distractors": distractors, "--no-crop": no_crop or None, "--normalise": normalise or None},
-        "--robustness": robustness or None,
+        **{"--robustness": robustness or None, "--worst": worst, "--out": out},
+        **{"--device": None if device == "auto" else device, "--allow-truncated": allow_truncated or None},
+        "--precision": None if precision == "auto" else precision,
     }
     way = _way(data, {option for option, value in given.items() if value is not None})
     settings = (model, size, scales, device, precision, allow_truncated)
@@ -102,7 +112,7 @@ def evaluate(
         _robustness(Path(str(data)), root, out, settings, as_json)
         return
     if way == "labelled":
-        _labelled(Path(str(data)), root, out, worst, settings, as_json)
+        _labelled(Path(str(data)), root, out, worst or _WORST, settings, as_json)
         return
     from cfcd.evaluation.revisited_run import evaluate_files, evaluate_images
 
@@ -135,7 +145,9 @@ def evaluate(
     if out is not None:
         from cfcd.evaluation.revisited_document import write_revisited
 
-        text += "\nwrote " + ", ".join(str(file) for file in write_revisited(evaluation, out, worst))
+        text += "\nwrote " + ", ".join(
+            str(file) for file in write_revisited(evaluation, out, worst or _WORST)
+        )
     emit(evaluation.to_json(), text, as_json)
 
 
@@ -147,40 +159,51 @@ def _way(data: Path | None, named: set[str]) -> str:
     """
     from cfcd.errors import UsageError
     from cfcd.evaluation.revisited_data import BENCHMARKS, nearest_benchmark
+    from cfcd.evaluation.run import holds_descriptors
 
     known = " and ".join(BENCHMARKS)
-    files = named & {"--queries", "--database"}
-    if str(data) in BENCHMARKS or (data is None and files):
-        if "--robustness" in named:
-            raise UsageError(
-                f"--robustness is for labelled pictures, not for the benchmarks {known}.", "Leave it out."
-            )
-        if files:
-            for option in ("--queries", "--database", "--ground-truth"):
-                if option not in named:
-                    raise UsageError(
-                        f"{option} is not given.", "Descriptors need --queries, --database, --ground-truth."
-                    )
-            if idle := named & {"--model", "--size", "--scales", "--root"}:
-                raise UsageError(
-                    f"Descriptors are made already, so {min(idle)} has no effect.", "Leave it out."
-                )
-            return "files"
-        if "--normalise" in named:
-            raise UsageError("--normalise is for --queries and --database.", "Leave it out.")
-        if "--root" not in named:
-            raise UsageError(
-                f"The folder of {data} is not given.",
-                "Name it with --root, or give descriptors with --queries and --database.",
-            )
-        return "images"
+    if "--worst" in named and ("--out" not in named or "--robustness" in named):
+        raise UsageError("--worst is for the pictures of --out without --robustness.", "Leave it out.")
+    if str(data) in BENCHMARKS or (data is None and named & {"--queries", "--database"}):
+        return _way_of_benchmark(data, named, known)
     if data is None:
         raise UsageError("DATA is not given.", f"Name pictures, or a benchmark: {known}.")
     if alien := named & _OF_BENCHMARKS:
         raise UsageError(f"{min(alien)} is for the benchmarks {known}, not {data}.", "Leave it out.")
     if not data.exists() and (meant := nearest_benchmark(str(data))):
         raise UsageError(f"There is no {str(data)!r}.", f"Did you mean the benchmark {meant}?")
+    if holds_descriptors(data) and (idle := named & _OF_PICTURES):
+        raise UsageError(
+            f"{data} holds descriptors already, so {min(idle)} has no effect.",
+            "Leave it out, or give the pictures.",
+        )
     return "labelled"
+
+
+def _way_of_benchmark(data: Path | None, named: set[str], known: str) -> str:
+    from cfcd.errors import UsageError
+
+    if "--robustness" in named:
+        raise UsageError(
+            f"--robustness is for labelled pictures, not for the benchmarks {known}.", "Leave it out."
+        )
+    if named & {"--queries", "--database"}:
+        for option in ("--queries", "--database", "--ground-truth"):
+            if option not in named:
+                raise UsageError(
+                    f"{option} is not given.", "Descriptors need --queries, --database, --ground-truth."
+                )
+        if idle := named & _OF_PICTURES:
+            raise UsageError(f"Descriptors are made already, so {min(idle)} has no effect.", "Leave it out.")
+        return "files"
+    if "--normalise" in named:
+        raise UsageError("--normalise is for --queries and --database.", "Leave it out.")
+    if "--root" not in named:
+        raise UsageError(
+            f"The folder of {data} is not given.",
+            "Name it with --root, or give descriptors with --queries and --database.",
+        )
+    return "images"
 
 
 def _labelled(
@@ -198,12 +221,10 @@ def _labelled(
 
     if out is not None:
         refuse_inside(out, data)
-    encoder = None
-    if not holds_descriptors(data) or any(option is not None for option in settings[:3]):
-        encoder = make_encoder(*settings)
+    encoder = None if holds_descriptors(data) else make_encoder(*settings)
     with progress("encoding") as advance:
         evaluation = run_evaluation(data, encoder, root=root, out=out and out / "encoded", progress=advance)
-    note_skipped(evaluation.skipped)
+    note_skipped(evaluation.skipped, evaluation.catalog.problems)
     text = f"{evaluation.report.summary()}\n\nmodel {evaluation.model}"
     if out is not None:
         from cfcd.evaluation.rows import write_evaluation
@@ -231,7 +252,7 @@ def _robustness(
     encoder = make_encoder(*settings)
     with progress("encoding") as advance:
         report = evaluate_robustness(data, encoder, root=root, out=out and out / "encoded", progress=advance)
-    note_skipped(report.evaluation.skipped)
+    note_skipped(report.evaluation.skipped, report.evaluation.catalog.problems)
     text = f"{report.text()}\n\nmodel {report.evaluation.model}"
     if out is not None:
         text += "\nwrote " + ", ".join(str(file) for file in write_robustness(report, out))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cfcd.cli.options import AllowTruncated, Device, Json, ModelName, Precision, Scales, Size
+
+_NEIGHBOURS = 5
 
 
 def evaluate_landmarks(
@@ -38,10 +41,18 @@ def evaluate_landmarks(
         Path | None,
         typer.Option(help="train_clean.csv or train.csv, for a gallery that does not know its landmarks."),
     ] = None,
-    k: Annotated[int, typer.Option("--k", min=1, help="Neighbours that vote in recognition.")] = 5,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "--k", min=1, help="Neighbours that vote in recognition.", show_default=str(_NEIGHBOURS)
+        ),
+    ] = None,
     vote: Annotated[
-        str, typer.Option(help="sum of a landmark's similarities, or their max, in recognition.")
-    ] = "sum",
+        str | None,
+        typer.Option(
+            help="sum of a landmark's similarities, or their max, in recognition.", show_default="sum"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for report.json, queries.csv, and the descriptors of pictures."),
@@ -74,13 +85,18 @@ def evaluate_landmarks(
     chosen = next((name for name in TASKS if name == task), None)
     if chosen is None:
         raise UsageError(f"TASK {task!r} is unknown.", f"Write {' or '.join(TASKS)}.")
-    rule = next((name for name in VOTES if name == vote), None)
+    rule = next((name for name in VOTES if name == (vote or VOTES[0])), None)
     if rule is None:
         raise UsageError(f"--vote {vote!r} is unknown.", f"Write {' or '.join(VOTES)}.")
-    options = (model, size, scales)
+    if chosen == "retrieval":
+        _refuse({"--k": k, "--vote": vote, "--labels": labels}, "is for recognition")
     encoder = None
-    if any(option is not None for option in options) or needs_model(chosen, data, gallery, queries):
-        encoder = make_encoder(*options, device, precision, allow_truncated)
+    if needs_model(chosen, data, gallery, queries):
+        encoder = make_encoder(model, size, scales, device, precision, allow_truncated)
+    else:
+        named = {"--model": model, "--size": size, "--scales": scales, "--allow-truncated": allow_truncated}
+        named |= {"--device": device != "auto", "--precision": precision != "auto"}
+        _refuse(named, "has no effect, since gallery and queries hold descriptors already")
     evaluation = run_evaluation(
         chosen,
         data,
@@ -90,12 +106,20 @@ def evaluate_landmarks(
         labels=labels,
         model=encoder,
         out=out,
-        k=k,
+        k=k or _NEIGHBOURS,
         vote=rule,
         progress=progress,
     )
-    note_skipped(evaluation.skipped)
+    note_skipped(evaluation.skipped, evaluation.problems)
     text = evaluation.report.summary()
     if out is not None:
         text += "\nwrote " + ", ".join(str(file) for file in evaluation.write(out))
     emit(evaluation.to_json(), text, as_json)
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    """Raise UsageError when one of the options is given."""
+    from cfcd.errors import UsageError
+
+    if idle := [option for option, value in options.items() if value]:
+        raise UsageError(f"{idle[0]} {reason}.", "Leave it out.")

@@ -152,6 +152,8 @@ def compare(a: SavedReport, b: SavedReport, *, common: bool = False) -> Comparis
             f"The reports are not of the same data: {' '.join(notes)}",
             "Evaluate both on the same data, or compare on the common queries with --common.",
         )
+    if a.facts.get("cropped") != b.facts.get("cropped"):
+        notes = (*notes, "Whether the queries were cropped is known of one report only.")
     others = {query.id: query for query in b.queries}
     both = [(query, others[query.id]) for query in a.queries if query.id in others]
     protocols = [_protocol(name, both) for name in names]
@@ -220,9 +222,12 @@ def _differences(a: SavedReport, b: SavedReport) -> list[str]:
         sizes = [report.facts.get(name) for report in (a, b)]
         if sizes[0] != sizes[1]:
             said.append(f"Size of the {name}: {sizes[0]} in A, {sizes[1]} in B.")
-    digests = [_digest(report.facts.get("data")) for report in (a, b)]
-    if not said and None not in digests and digests[0] != digests[1]:
-        said.append("The galleries hold other images or labels.")
+    if not said:
+        facts = {"data": "The galleries hold other images or labels.", "ground_truth": "The answers differ."}
+        for name, sentence in facts.items():
+            digests = [_digest(report.facts.get(name)) for report in (a, b)]
+            if None not in digests and digests[0] != digests[1]:
+                said.append(sentence)
     return said
 
 

@@ -173,6 +173,7 @@ def _facts(evaluation: Evaluation) -> Facts:
         "queries": query_words(report),
         "queries left out": f"{report.skipped_queries:,} without label or right image",
         "pictures left out": f"{len(evaluation.skipped):,}",
+        "rows left out": f"{sum(p.fatal for p in catalog.problems):,} that cannot be used",
         "cropping": f"to its box: {boxed:,} of {len(catalog):,} pictures"
         if boxed
         else "none, whole pictures",

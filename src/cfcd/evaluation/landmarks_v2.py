@@ -47,22 +47,21 @@ def landmark_retrieval(
         )
     asked, missing, hits, _ = _search(queries, gallery, solution, DEPTH, progress)
     details = []
-    for query, places in zip(asked, hits, strict=True):
+    found = dict(zip(asked, hits, strict=True))
+    for query in solution.of(None):
         right = solution.answers[query]
-        names = [gallery.ids[place] for place in places if place >= 0]
+        names = [gallery.ids[place] for place in found.get(query, ()) if place >= 0]
         ranks = np.flatnonzero([name in right for name in names])
         ap = 100 * average_precision(ranks, min(len(right), DEPTH))
         details.append(
             RetrievalQuery(query, solution.usage[query], ap, len(right), len(ranks), tuple(names[:10]))
         )
-    by_id = {detail.id: detail.ap for detail in details}
     scores: dict[str, float | None] = {}
     counts: dict[str, int] = {}
     for name, usage in _usages():
-        members = solution.of(usage)
-        counts[name] = len(members)
-        total = math.fsum(by_id.get(query, 0.0) for query in members)
-        scores[name] = total / len(members) if members else None
+        aps = [detail.ap for detail in details if usage in (None, detail.usage)]
+        counts[name] = len(aps)
+        scores[name] = math.fsum(aps) / len(aps) if aps else None
     return LandmarksReport(
         "retrieval",
         scores,

@@ -20,6 +20,7 @@ from cfcd.catalog.paths import IMAGE_SUFFIXES, suffix_of
 from cfcd.encoding.shards import is_encoded, read_descriptors, read_settings, read_table, shard_numbers
 from cfcd.errors import EvaluationError
 from cfcd.evaluation.folder import check_unit_rows
+from cfcd.evaluation.revisited_rows import open_npy
 from cfcd.evaluation.top_hits import Block
 
 Task = Literal["retrieval", "recognition"]
@@ -222,7 +223,13 @@ def _open_encoded(folder: Path) -> tuple[Descriptors, dict[str, str]]:
         raise EvaluationError(f"{folder} holds no finished shard.", "Run cfcd encode on it to the end.")
     ids = [image_id(name) for name in last]
     known = {image_id(name): label for name, label in labels.items() if label is not None}
-    return Descriptors(ids, dim, parts, str(settings["model"])), known
+    landmarks = {name: label for name, label in known.items() if not _is_letters(label, name)}
+    return Descriptors(ids, dim, parts, str(settings["model"])), landmarks
+
+
+def _is_letters(label: str, name: str) -> bool:
+    """Tell the sub-folders of the official layout, "0/1/2" for "0123456789abcdef", from a landmark."""
+    return label.split("/")[-3:] == list(name[:3])
 
 
 def _open_array(file: Path) -> Descriptors:
@@ -232,10 +239,7 @@ def _open_array(file: Path) -> Descriptors:
             f"{beside}, which names the images of {file.name}, does not exist.",
             "Write one image id a line, in the order of the rows.",
         )
-    try:
-        rows = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{file} cannot be read: {error}.", "Write it with numpy.save.") from error
+    rows = open_npy(file)
     with open_text(beside) as lines:
         ids = [image_id(name) for line in lines if (name := line.strip())]
     return Descriptors.of(ids, rows)

@@ -47,7 +47,8 @@ class LandmarksReport:
         missing: Queries without a descriptor; they found nothing, and count.
         protocol: Further facts that make the score what it is.
         model: What made the descriptors, as far as it is known.
-        details: One entry per query with a descriptor, in the order of the solution.
+        details: In retrieval one entry per query that counts, in recognition one per query with a
+            descriptor; in the order of the solution.
     """
 
     task: str
@@ -70,6 +71,7 @@ class LandmarksReport:
         return {
             "task": self.task,
             "measure": self.measure,
+            "protocol": f"{self.measure} of Google Landmarks v2 {self.task}",
             **{
                 name.lower(): None if score is None else round(score, 4)
                 for name, score in self.scores.items()
@@ -81,6 +83,18 @@ class LandmarksReport:
             **self.protocol,
             "model": self.model,
         }
+
+    def per_query(self) -> list[dict[str, Any]]:
+        """List what `cfcd compare` needs of the queries; none of recognition, whose GAP is no mean."""
+        return [
+            {
+                "id": query.id,
+                "ap": {"all": round(query.ap, 6), query.usage.lower(): round(query.ap, 6)},
+                "positives": query.positives,
+            }
+            for query in self.details
+            if isinstance(query, RetrievalQuery)
+        ]
 
     def summary(self) -> str:
         """Give a few lines for people."""

@@ -8,13 +8,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cfcd.catalog import Catalog, Item, read_catalog
+from cfcd.catalog import Catalog, Item, Problem, read_catalog
 from cfcd.encoding.bulk import encode_catalog
 from cfcd.encoding.encoder import Encoder, load_model
 from cfcd.errors import EvaluationError, UsageError
+from cfcd.evaluation.evaluation_json import write_report_json
 from cfcd.evaluation.landmarks_v2 import (
     Vote,
     check_same_model,
@@ -30,8 +32,8 @@ from cfcd.evaluation.landmarks_v2_files import (
     read_solution,
 )
 from cfcd.evaluation.landmarks_v2_report import LandmarksReport
-from cfcd.evaluation.run import refuse_inside
-from cfcd.files import atomic_write, write_json
+from cfcd.evaluation.run import refuse_inside, unusable_rows
+from cfcd.files import atomic_write
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 TASKS: tuple[Task, ...] = ("retrieval", "recognition")
@@ -41,20 +43,22 @@ _QUERIES = ("test.csv", "test")
 
 @dataclass(frozen=True)
 class LandmarksEvaluation:
-    """A report with the pictures that could not be read."""
+    """A report with the pictures that could not be read, and what is wrong with the tables of pictures."""
 
     report: LandmarksReport
     skipped: tuple[tuple[Item, str], ...]
+    problems: tuple[Problem, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report and the skipped pictures as plain data."""
+        """Give the report and what was left out as plain data."""
         skipped = [{"id": item.id, "path": str(item.path), "reason": reason} for item, reason in self.skipped]
-        return {**self.report.to_json(), "skipped": skipped}
+        rows = unusable_rows(self.problems)
+        return {**self.report.to_json(), "skipped": skipped, "unusable_rows": rows}
 
     def write(self, out: Path) -> list[Path]:
         """Write report.json and queries.csv, one line per query; give the files."""
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "report.json", self.to_json())
+        write_report_json(out / "report.json", {**self.to_json(), "per_query": self.report.per_query()})
         rows = [asdict(detail) for detail in self.report.details]
         text = io.StringIO()
         table = csv.DictWriter(text, rows[0])
@@ -143,7 +147,8 @@ def evaluate_landmarks(
         test = encoding.descriptors(asking, "test-recognition", answers.usage)
         with show("searching") as advance:
             report = landmark_recognition(test, train, landmarks, answers, k=k, vote=vote, progress=advance)
-    return LandmarksEvaluation(report, tuple(encoding.skipped))
+    problems = (side.problems for side in (searched, asking) if isinstance(side, Catalog))
+    return LandmarksEvaluation(report, tuple(encoding.skipped), tuple(chain.from_iterable(problems)))
 
 
 def needs_model(

@@ -103,7 +103,9 @@ class Reader:
         at = int(np.flatnonzero(~good)[0])
         place, norm = self._source.describe(block.start + at), float(norms[at])
         if not np.isfinite(norm):
-            what, mend = "is not finite: it holds NaN or infinity", "Encode that picture again."
+            # The sum of the squares of finite numbers may be infinite.
+            what = "is not finite: it holds NaN, infinity or numbers too large to be squared"
+            mend = "Encode that picture again."
         elif norm == 0:
             what, mend = "is all zeros", "Encode that picture again."
         else:

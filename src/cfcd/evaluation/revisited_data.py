@@ -152,9 +152,9 @@ def check_encoded(catalog: Catalog, skipped: Sequence[tuple[Item, str]]) -> None
         EvaluationError: It names how many, and some of them.
     """
     if skipped:
-        paths = [item.path for item, _ in skipped]
+        reasons = " ".join(reason for _, reason in skipped[:_NAMED])
         raise EvaluationError(
-            f"{_of(len(skipped), len(catalog))} cannot be read: {_some(paths)}.",
+            f"{_of(len(skipped), len(catalog))} cannot be read: {reasons}",
             "Get them again; cfcd check names what is wrong with each.",
         )
 

@@ -184,7 +184,8 @@ def _checked(entry: Any, name: str, size: int) -> dict[str, Integers]:
     rows: dict[str, Integers] = {}
     for kind in _KINDS:
         given = entry.get(kind)
-        listed = [] if given is None else list(given)
+        # What is no list becomes one of no number, which is refused below.
+        listed: list[Any] = [] if given is None else list(given) if isinstance(given, Iterable) else [None]
         if not all(isinstance(row, int | np.integer) and not isinstance(row, bool) for row in listed):
             raise EvaluationError(f"The {kind} images of {name!r} are no list of row numbers.", _MEND)
         if outside := [row for row in listed if not 0 <= row < size]:

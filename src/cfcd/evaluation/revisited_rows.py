@@ -76,7 +76,7 @@ def as_rows(source: Any, name: str, ids: Sequence[str] | None = None) -> Rows:
         path = Path(source)
         if path.is_dir():
             return _encoded_rows(path, name)
-        return _array_rows(_open_npy(path), name, ids, str(path))
+        return _array_rows(open_npy(path), name, ids, str(path))
     return _array_rows(to_numpy(source), name, ids, None)
 
 
@@ -89,10 +89,15 @@ def to_numpy(array: Any) -> NDArray[Any]:
     return np.asarray(array)
 
 
-def _open_npy(path: Path) -> NDArray[Any]:
+def open_npy(path: Path) -> NDArray[Any]:
+    """Map a `.npy` file into memory.
+
+    Raises:
+        EvaluationError: It cannot be read, or is anything else.
+    """
     try:
         loaded: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         reason = (
             error.strerror if isinstance(error, OSError) and error.strerror else "it is no .npy of numbers"
         )

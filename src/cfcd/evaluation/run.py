@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfcd.catalog import Catalog, Item, read_catalog
+from cfcd.catalog import Catalog, Item, Problem, read_catalog
 from cfcd.catalog.benchmarks import USUAL_RECALLS
 from cfcd.encoding.bulk import encode_catalog, encode_items
 from cfcd.encoding.encoder import Encoder, load_model
@@ -46,6 +46,7 @@ class Evaluation:
             "model": self.model,
             "settings": dict(self.settings),
             "skipped": skipped,
+            "unusable_rows": unusable_rows(self.catalog.problems),
         }
 
 
@@ -102,6 +103,11 @@ def evaluate(
     report = _report(catalog, descriptors, recalls)
     settings = _settings(data.long_side, data.scales, data.dim)
     return Evaluation(report, catalog, data.model_label, (), settings)
+
+
+def unusable_rows(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """List the rows of a catalog that had to be left out, as plain data."""
+    return [{"file": p.file, "row": p.row, "reason": p.message} for p in problems if p.fatal]
 
 
 def holds_descriptors(path: Path) -> bool:

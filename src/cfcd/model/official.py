@@ -127,5 +127,9 @@ def _checked_head(head: torch.Tensor, file: Path) -> torch.Tensor:
     if head.dim() != 2 or head.shape[1] != 512 or len(head) < 2:
         what = f"{file}: the tensor {CLASS_HEAD} has the shape {tuple(head.shape)} instead of (classes, 512)."
         raise ModelError(what, "Import it without the head.")
+    # A stride of 0 lets a file of few bytes claim any number of classes.
+    if head.layout == torch.strided and head.untyped_storage().nbytes() < head.nbytes:
+        what = f"{file}: the tensor {CLASS_HEAD} claims {head.nbytes} bytes, more than the file holds of it."
+        raise ModelError(what, "Import it without the head.")
     check_values(CLASS_HEAD, head, file)
     return head.float().contiguous()

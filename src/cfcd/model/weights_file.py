@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
@@ -19,6 +20,7 @@ from cfcd.model.folder import check_tensors
 SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".pyth", ".safetensors", ".tar"}
 MAX_BYTES = 8 << 30
 _MAX_PICKLE_BYTES = 64 << 20  # the names and shapes of a large network take a few MiB
+_MEND = "Give a .pth file that torch.save wrote, or a .safetensors file; fetch it again."
 _COUNTER = "num_batches_tracked"
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _THIRD_STAGE = {6: 50, 23: 101, 36: 152}  # blocks -> depth of the ResNet
@@ -94,14 +96,14 @@ def load_exactly(
     }
     check_tensors({key: tuple(value.shape) for key, value in tensors.items()}, wanted, str(file))
     for key, value in tensors.items():
-        if not key.endswith(_COUNTER):
-            check_values(key, value, file)
+        check_values(key, value, file)
     module.load_state_dict({names[key]: value for key, value in tensors.items()}, strict=False)
 
 
 def check_values(key: str, value: torch.Tensor, file: Path) -> None:
-    """Raise ModelError unless a tensor is dense, floating and finite."""
-    plain = value.layout == torch.strided and value.device.type == "cpu" and value.is_floating_point()
+    """Raise ModelError unless a tensor is dense, floating (a counter: real) and finite."""
+    fitting = not value.is_complex() if key.endswith(_COUNTER) else value.is_floating_point()
+    plain = value.layout == torch.strided and value.device.type == "cpu" and fitting
     if not plain or not bool(torch.isfinite(value).all()):
         fault = "holds values that are not finite" if plain else f"is {value.dtype}, {value.layout}"
         raise ModelError(f"{file}: the tensor {key} {fault}.", "Give weights of finite floating numbers.")
@@ -153,6 +155,9 @@ def _torch(file: Path) -> Any:
             what = f"{file} wants to run {foreign[1]} when it is loaded, and was not loaded."
             mend = "Give a file of tensors only: `torch.save(model.state_dict(), file)` where you trust it."
             raise ModelError(what, mend) from error
+        if isinstance(error, UnpicklingError):  # its words advise to load whatever the file asks for
+            what = f"{file} is no file of weights, or is damaged, and was not loaded."
+            raise ModelError(what, _MEND) from error
         raise _damaged(file, error) from error
 
 
@@ -170,5 +175,4 @@ def _check_archive(file: Path) -> None:
 
 def _damaged(file: Path, error: Exception) -> ModelError:
     reason = str(error).strip().splitlines()[0].rstrip(".:") if str(error).strip() else type(error).__name__
-    what = f"{file} is no file of weights, or is damaged: {reason[:200]}."
-    return ModelError(what, "Give a .pth file that torch.save wrote, or a .safetensors file; fetch it again.")
+    return ModelError(f"{file} is no file of weights, or is damaged: {reason[:200]}.", _MEND)
