@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +17,12 @@ from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError
 from cfcd.files import is_free
 from cfcd.gallery.changing import Changing
+from cfcd.gallery.choice import Choice, read_choice, write_choice
 from cfcd.gallery.healing import healing
-from cfcd.gallery.index import ExactIndex, is_outdated
+from cfcd.gallery.index import SearchIndex
 from cfcd.gallery.searching import Searching
 from cfcd.gallery.store import Store
+from cfcd.gallery.upkeep import describe_index, index_in_memory, keep_index
 from cfcd.model import ModelFolder, find_model
 
 if TYPE_CHECKING:
@@ -67,6 +70,7 @@ class Gallery(Searching, Changing):
         self.long_side: int | None = json.loads(self._store.meta("long_side"))
         self.scales: tuple[float, ...] = tuple(json.loads(self._store.meta("scales")))
         self._device, self._precision, self._reading = device, precision, reading
+        self._held_index: SearchIndex | None = None
         if encoder is not None:
             self.use(encoder)
 
@@ -158,17 +162,27 @@ class Gallery(Searching, Changing):
         preprocessing = model.config.preprocessing
         self._check_identity(model.identity, model.label, preprocessing.long_side, preprocessing.scales)
 
-    def _save_index(self, store: Store) -> None:
-        with store.reading():
-            if not is_outdated(self.folder, store):
-                return
-            index = ExactIndex.load(self.folder, self.dim)
-            index.catch_up(store)
-        index.save(self.folder)
+    def choose_index(self, choice: Choice) -> None:
+        """Choose how items are searched from now on; the index is built anew when that changes it.
 
-    @cached_property
-    def _index(self) -> ExactIndex:
-        return ExactIndex.load(self.folder, self.dim)
+        Raises:
+            UsageError: The choice contradicts itself.
+            MissingExtra: It needs a package that is not installed.
+            BusyError: Another process writes to the gallery now.
+        """
+        with self._writing() as writer, writer.changing():
+            kept = replace(read_choice(writer), chosen=None)
+            if kept != replace(choice, chosen=None):
+                write_choice(writer, choice)
+
+    def _save_index(self, store: Store) -> None:
+        keep_index(self.folder, store, self.dim)
+
+    @property
+    def _index(self) -> SearchIndex:
+        """Give the index to search with; within `reading`, as it may be read from the folder anew."""
+        self._held_index = index_in_memory(self.folder, self._store, self.dim, self._held_index)
+        return self._held_index
 
     @healing
     def contents(self) -> tuple[Catalog, NDArray[np.float32]]:
@@ -200,7 +214,7 @@ class Gallery(Searching, Changing):
                 "dim": self.dim,
                 "long_side": self.long_side,
                 "scales": list(self.scales),
-                "index": ExactIndex.kind,
+                "index": describe_index(self.folder, self._store, self.dim),
                 "generation": self._store.generation,
                 "sources": self._store.sources(),
                 "skipped": {key: row.reason for key, row in self._store.skipped().items()},

@@ -2,76 +2,76 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from cfcd.files import content_digest, write_json
+from cfcd.gallery.choice import KINDS
+from cfcd.gallery.index_coded import CodedIndex
+from cfcd.gallery.index_exact import ExactIndex
+from cfcd.gallery.index_files import HEADER, Header, Spec, read_header
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from cfcd.gallery.store import Store
 
-HEADER = "index.json"
+__all__ = [
+    "HEADER",
+    "KINDS",
+    "CodedIndex",
+    "ExactIndex",
+    "SearchIndex",
+    "Spec",
+    "is_outdated",
+    "load_index",
+    "make_index",
+    "saved_header",
+]
 # Catching up with this many rows, or this share of them, takes a reader a few hundredths of a second.
 _LAG_ROWS = 1000
 _LAG_SHARE = 0.05
+_TRIES = 3
 
 
-class ExactIndex:
-    """Exact inner-product search over the stored fp16 descriptors, 2 D bytes per item in memory.
+class SearchIndex(Protocol):
+    """What every kind of index does.
 
-    Args:
-        dim: Components of a descriptor.
+    `generation` and `token` name the state of the store it has caught up with; `measured` is what
+    `measure_recall` found when it was built.
     """
 
-    kind = "exact"
+    kind: str
+    spec: Spec
+    dim: int
+    generation: int
+    token: bytes
+    measured: dict[str, Any]
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self._clear()
+    def __len__(self) -> int: ...
 
-    def _clear(self) -> None:
-        import faiss
-
-        fp16, product = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        self._faiss: Any = faiss.IndexIDMap2(faiss.IndexScalarQuantizer(self.dim, fp16, product))
-        self.generation = 0
-        self.token = b""
-        self.highest = 0
-
-    def __len__(self) -> int:
-        return int(self._faiss.ntotal)
+    @property
+    def resident_bytes(self) -> int:
+        """Give the bytes it takes in memory."""
+        ...
 
     def catch_up(self, store: Store) -> bool:
-        """Bring the index to the store's generation; tell whether anything changed.
+        """Bring it to the store's generation, within `store.reading()`; tell whether anything changed.
 
-        Call it within `store.reading()`, so that what it reads is one generation.
+        An index that has seen nothing yet learns and adds everything.
         """
-        if self.generation and store.token(self.generation) != self.token:
-            # Not an ancestor of this store, which may be a restored backup: nothing in here can be trusted.
-            self._clear()
-        generation = store.generation
-        if generation == self.generation:
-            return False
-        removed = store.removed_since(self.generation)
-        removed = removed[removed <= self.highest]
-        if len(removed):
-            self._faiss.remove_ids(removed)
-        for numbers, vectors in store.descriptors_above(self.highest, self.dim):
-            self._faiss.add_with_ids(vectors.astype(np.float32), numbers)
-            self.highest = int(numbers[-1])
-        self.generation, self.token = generation, store.token(generation)
-        return True
+        ...
+
+    def is_worn(self, store: Store) -> bool:
+        """Tell whether it should be built anew."""
+        ...
 
     def search(
         self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | None = None
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Find the k nearest items of each query.
+
+        Call it within the same `store.reading()` as `catch_up`.
 
         Args:
             queries: (Q, D) float32 unit rows.
@@ -80,98 +80,47 @@ class ExactIndex:
 
         Returns:
             For each query (n,) row numbers and (n,) scores, n <= k, best first, equal scores by row number.
+            Scores are those of the stored descriptors, whatever the kind.
         """
-        k = min(k, len(self) if allowed is None else len(allowed), len(self))
-        if k == 0:
-            empty = (np.empty(0, np.int64), np.empty(0, np.float32))
-            return [empty] * len(queries)
-        queries = np.ascontiguousarray(queries, np.float32)
-        parameters = None if allowed is None else only_rows(allowed)
-        scores, numbers = self._faiss.search(queries, k, params=parameters)
-        results = []
-        for row_scores, row_numbers in zip(scores, numbers, strict=True):
-            # faiss fills up with -1 where fewer rows are allowed than were asked for.
-            found = row_numbers >= 0
-            row_scores, row_numbers = row_scores[found], row_numbers[found]  # noqa: PLW2901
-            order = np.lexsort((row_numbers, -row_scores))
-            results.append((row_numbers[order], row_scores[order]))
-        return results
+        ...
 
     def save(self, folder: Path) -> None:
-        """Write the index beside the store; the header comes last and makes it count."""
-        import faiss
-
-        file = folder / f"index-{self.kind}-{self.generation:09d}.faiss"
-        temporary = folder / f".{file.name}.{os.getpid()}.tmp"
-        try:
-            faiss.write_index(self._faiss, str(temporary))
-            digest = content_digest(temporary)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-        header = {
-            "kind": self.kind,
-            "file": file.name,
-            "generation": self.generation,
-            "token": self.token.hex(),
-            "highest": self.highest,
-            "digest": digest.hex(),
-        }
-        write_json(folder / HEADER, header)
-        for old in folder.glob("index-*.faiss"):
-            if old != file:
-                old.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, folder: Path, dim: int) -> ExactIndex:
-        """Read the saved index; an empty one when it is missing or damaged, which then catches up."""
-        import faiss
-
-        index = cls(dim)
-        header = read_header(folder)
-        if header is None or header["kind"] != cls.kind:
-            return index
-        file = folder / Path(header["file"]).name
-        try:
-            if content_digest(file).hex() != header["digest"]:
-                return index
-            loaded = faiss.read_index(str(file))
-        except (OSError, RuntimeError):
-            return index
-        if loaded.d == dim:
-            index._faiss, index.token = loaded, bytes.fromhex(header["token"])
-            index.generation, index.highest = header["generation"], header["highest"]
-        return index
+        """Write it beside the store; the header comes last and makes it count."""
+        ...
 
 
-def only_rows(allowed: NDArray[np.int64]) -> Any:
-    """Give the search parameters that let faiss find only these row numbers, (n,) int64 ascending.
+def make_index(spec: Spec, dim: int) -> SearchIndex:
+    """Make an index that has seen nothing yet.
 
-    The rows are a bit each up to the highest: a look-up costs the same however many there are.
+    Raises:
+        MissingExtra: Its kind needs a package that is not installed.
     """
-    import faiss
-
-    library: Any = faiss  # whose type stubs lack the constructors that take arrays
-    bits = np.zeros(int(allowed[-1]) + 1 if len(allowed) else 1, np.uint8)
-    bits[allowed] = 1
-    return library.SearchParameters(sel=library.IDSelectorBitmap(np.packbits(bits, bitorder="little")))
+    return ExactIndex(dim) if spec == ExactIndex.spec else CodedIndex(spec, dim)
 
 
-def read_header(folder: Path) -> dict[str, Any] | None:
-    """Read what `index.json` says of the saved index, None when it is missing or damaged."""
-    try:
-        header = json.loads((folder / HEADER).read_bytes())
-        bytes.fromhex(header["token"])
-        whole = isinstance(header["generation"], int) and isinstance(header["highest"], int)
-        return header if whole and {"kind", "file", "digest"} <= header.keys() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+def load_index(folder: Path, spec: Spec, dim: int) -> SearchIndex:
+    """Read the saved index; an empty one when it is missing, damaged or another, which then catches up."""
+    for _ in range(_TRIES):
+        before = read_header(folder)
+        loaded: SearchIndex = (
+            ExactIndex.load(folder, dim) if spec == ExactIndex.spec else CodedIndex.load(folder, spec, dim)
+        )
+        # A writer may have replaced the files between header and codes.
+        if loaded.generation or read_header(folder) == before:
+            return loaded
+    return make_index(spec, dim)
+
+
+def saved_header(folder: Path, store: Store) -> Header | None:
+    """Read the header of the saved index; None when there is none, or it is not of this store."""
+    header = read_header(folder)
+    return header if header is not None and store.token(header.generation) == header.token else None
 
 
 def is_outdated(folder: Path, store: Store) -> bool:
     """Tell whether the saved index lags so far behind that a reader would notice the time to catch up."""
-    header = read_header(folder)
-    if header is None or store.token(header["generation"]) != bytes.fromhex(header["token"]):
+    header = saved_header(folder, store)
+    if header is None:
         return len(store) > _LAG_ROWS
-    lag = store.count_above(header["highest"]) + len(store.removed_since(header["generation"]))
-    return lag > max(_LAG_ROWS, _LAG_SHARE * len(store))
+    lag = store.count_above(header.highest) + len(store.removed_since(header.generation))
+    return lag > max(_LAG_ROWS, _LAG_SHARE * header.items)
