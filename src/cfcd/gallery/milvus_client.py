@@ -23,6 +23,8 @@ _CALL_SECONDS = 120.0
 MOST_HITS = 16_384  # a limit of Milvus, for searches and for queries
 LONGEST_TEXT = 65_535  # bytes, likewise
 _PAGE = 2048
+# Conditions that all keys meet: Milvus asks for one where rows are limited.
+_ANYTHING = {"number": ">= 0", "key": '!= ""'}
 
 Row = dict[str, Any]
 _P = ParamSpec("_P")
@@ -172,7 +174,13 @@ class MilvusClient:
         return list(found)
 
     def walk(self, collection: str, where: str, fields: list[str]) -> Iterator[list[Row]]:
-        """Read all rows that meet a condition, ordered by key, page by page."""
+        """Read all rows that meet a condition, ordered by the key, their first field, page by page."""
+        # Every request takes as long as the server's clock ticks: most answers come whole with the first.
+        first = self.some(collection, where or f"{fields[0]} {_ANYTHING[fields[0]]}", fields, _PAGE)
+        if len(first) < _PAGE:
+            if first:
+                yield sorted(first, key=lambda row: row[fields[0]])
+            return
         pages = self._pages(collection, where, fields)
         try:
             while page := self._next(pages):
