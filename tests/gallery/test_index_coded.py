@@ -12,7 +12,7 @@ from tests.gallery.index_support import DIM, add, clustered, everything, make_st
 
 KINDS = ["codes", "pq", "ivf", "hnsw", "turbovec"]
 SPECS = [*map(Spec, KINDS), Spec("exact", 16), Spec("pq", 16), Spec("codes", 16, whiten=True)]
-COUNT = 2500
+COUNT = 1600
 
 
 def build(spec: Spec, store: Store) -> CodedIndex:
@@ -65,7 +65,7 @@ def test_it_finds_nearly_what_a_slow_search_finds(store: Store, spec: Spec) -> N
 def test_only_allowed_rows_are_found_and_as_many_as_there_are(store: Store, spec: Spec) -> None:
     index = build(spec, store)
     query = clustered(1, seed=8)
-    for allowed in (range(1, 30), range(100, 2400), range(50_000, 50_010), ()):
+    for allowed in (range(1, 30), range(100, 1500), range(50_000, 50_010), ()):
         rows = np.array(allowed, np.int64)
         expected = slow_search(store, query[0], 10, set(allowed))
         numbers, _ = index.search(query, 10, rows)[0]
@@ -154,7 +154,7 @@ def test_an_index_of_another_store_is_not_believed(changing: Store, tmp_path: Pa
 
 
 @pytest.mark.parametrize("count", [0, 1, 20])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["pq", "ivf", "turbovec"])
 def test_hardly_any_rows(tmp_path: Path, kind: str, count: int) -> None:
     tiny = make_store(tmp_path / "g")
     add(tiny, clustered(count))

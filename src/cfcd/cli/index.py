@@ -48,25 +48,53 @@ def index(
     keep_missing: Annotated[
         bool, typer.Option("--keep-missing", help="Keep items whose pictures are gone from DATA.")
     ] = False,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--index",
+            metavar="KIND",
+            help="How to search: auto, exact, pq, codes, turbovec, ivf or hnsw.",
+            show_default="by the budgets, or by size: exact below 100,000 items, then pq",
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory the index may take, like 2GB.", show_default=False)
+    ] = None,
+    recall: Annotated[
+        str | None, typer.Option(help="Least recall@10 against exact search, like 0.99.", show_default=False)
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(help="Time one search may take here, like 20ms.", show_default=False)
+    ] = None,
+    reduce: Annotated[
+        int | None,
+        typer.Option(
+            metavar="DIMENSIONS", help="Reduce dimensions in the index by PCA, like 256.", show_default=False
+        ),
+    ] = None,
+    whiten: Annotated[bool, typer.Option("--whiten", help="With --reduce: equal variances.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make pictures searchable; a second call updates: new, changed, renamed and deleted files.
 
     DATA may also be a folder made by cfcd encode. Several collections can share a gallery: each call
-    only touches what came from its own DATA.
+    only touches what came from its own DATA. What was chosen of --index, --memory, --recall, --latency
+    and --reduce holds for later calls too; hits always have the scores of the full descriptors.
 
     \b
     cfcd index photos/ --out gallery/
+    cfcd index photos/ --out gallery/ --memory 2GB --recall 0.99 --latency 20ms
     cfcd index more-photos/ --out gallery/
     cfcd index photos/ --store milvus://localhost:19530/photos
     """
     from cfcd.catalog import read_catalog
     from cfcd.cli.options import make_reading, warn_of_random_weights
-    from cfcd.cli.output import emit, note_skipped, progress
+    from cfcd.cli.output import emit, note, note_skipped, progress
     from cfcd.encoding.preprocess import parse_scales
     from cfcd.encoding.shards import Encoded, is_encoded, read_encoded
     from cfcd.errors import UsageError
     from cfcd.gallery import open_or_create
+    from cfcd.gallery.choice import ask
     from cfcd.gallery.milvus_address import MilvusAddress
 
     if store is not None:
@@ -75,6 +103,11 @@ def index(
     if place is None or (out and store):
         raise UsageError(
             "cfcd index needs one of --out and --store.", "Name the gallery's folder with --out GALLERY."
+        )
+    choice = ask(kind, memory, recall, latency, reduce, whiten)
+    if choice is not None and store is not None:
+        raise UsageError(
+            "The server of --store has an index of its own.", "Leave out the options that choose one."
         )
     source = read_encoded(data) if is_encoded(data) else read_catalog(data, root=root)
     with open_or_create(
@@ -87,6 +120,8 @@ def index(
         precision=precision,
         reading=make_reading(allow_truncated),
     ) as gallery:
+        if choice is not None:
+            gallery.choose_index(choice)
         if not isinstance(source, Encoded):  # descriptors at hand need no model, which may be gone
             warn_of_random_weights(gallery.encoder.model)
         with progress("indexing") as advance:
@@ -99,6 +134,10 @@ def index(
             "gallery": gallery.name,
             "model": gallery.model_label,
         }
+        if choice is not None:
+            result["index"] = gallery.info()["index"]
+            for budget in result["index"].get("unmet", ()):
+                note(f"warning: no index keeps every budget; the nearest misses {budget}")
         text = f"{summary.text()}\n{len(gallery)} items in {gallery.name} ({summary.seconds:.1f} s)"
         emit(result, text, as_json)
 

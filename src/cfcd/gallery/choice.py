@@ -131,6 +131,31 @@ def write_choice(store: Store, choice: Choice) -> None:
     store.set_meta(_META, json.dumps(asdict(choice)))
 
 
+def ask(
+    kind: str | None,
+    memory: str | None,
+    recall: str | None,
+    latency: str | None,
+    reduce: int | None,
+    whiten: bool,
+) -> Choice | None:
+    """Read a choice as it is written on the command line; None when nothing is asked.
+
+    Raises:
+        UsageError: An amount cannot be read, or the parts contradict each other.
+    """
+    if (kind, memory, recall, latency, reduce, whiten) == (None, None, None, None, None, False):
+        return None
+    return Choice(
+        kind or AUTO,
+        None if memory is None else parse_memory(memory),
+        None if recall is None else parse_recall(recall),
+        None if latency is None else parse_latency(latency),
+        reduce,
+        whiten,
+    )
+
+
 def parse_memory(text: str) -> int:
     """Read an amount of memory, such as 2GB or 1.5GiB, in bytes.
 

@@ -17,9 +17,9 @@ from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError
 from cfcd.files import is_free
 from cfcd.gallery.changing import Changing
-from cfcd.gallery.choice import Choice, read_choice, write_choice
+from cfcd.gallery.choice import AUTO, Choice, read_choice, write_choice
 from cfcd.gallery.healing import healing
-from cfcd.gallery.index import SearchIndex
+from cfcd.gallery.index import SearchIndex, make_index
 from cfcd.gallery.searching import Searching
 from cfcd.gallery.store import Store
 from cfcd.gallery.upkeep import describe_index, index_in_memory, keep_index
@@ -170,10 +170,12 @@ class Gallery(Searching, Changing):
             MissingExtra: It needs a package that is not installed.
             BusyError: Another process writes to the gallery now.
         """
-        with self._writing() as writer, writer.changing():
-            kept = replace(read_choice(writer), chosen=None)
-            if kept != replace(choice, chosen=None):
-                write_choice(writer, choice)
+        if choice.kind != AUTO:
+            make_index(choice.spec(choice.kind, self.dim), self.dim)  # what cannot be had is not chosen
+        with self._writing() as writer:
+            if replace(read_choice(writer), chosen=None) != replace(choice, chosen=None):
+                with writer.changing():
+                    write_choice(writer, choice)
 
     def _save_index(self, store: Store) -> None:
         keep_index(self.folder, store, self.dim)
