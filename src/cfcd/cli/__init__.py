@@ -48,12 +48,17 @@ def _options(
 
 
 def _register() -> None:
+    from cfcd.cli.calibrate import calibrate
     from cfcd.cli.check import check
+    from cfcd.cli.compact import compact
     from cfcd.cli.compare import compare
     from cfcd.cli.create import create
     from cfcd.cli.demo import demo
+    from cfcd.cli.duplicates import duplicates
     from cfcd.cli.encode import encode
     from cfcd.cli.evaluate import evaluate
+    from cfcd.cli.exchange import export_descriptors, import_descriptors
+    from cfcd.cli.explain import explain
     from cfcd.cli.import_official import import_official
     from cfcd.cli.index import index, remove
     from cfcd.cli.info import info
@@ -61,10 +66,11 @@ def _register() -> None:
     from cfcd.cli.search import search
     from cfcd.cli.train import train
 
-    searching = (check, encode, index, search, remove, info)
+    searching = (check, encode, index, search, explain, remove, info)
+    keeping = (calibrate, duplicates, compact, export_descriptors, import_descriptors)
     measuring = (evaluate, compare, evaluate_landmarks)
     making = (train, create, import_official, demo)
-    for command in (*searching, *measuring, *making):
+    for command in (*searching, *keeping, *measuring, *making):
         app.command()(interruptible(command))
 
 
