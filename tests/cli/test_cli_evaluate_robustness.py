@@ -35,6 +35,7 @@ def test_photos_are_disturbed_and_reported(cli: Cli, few: Path, tmp_path: Path) 
     assert "wrote report/robustness.json, report/robustness.md, report/robustness.html" in result.stdout
     saved = json.loads((tmp_path / "report" / "robustness.json").read_text("utf-8"))
     assert len(saved["disturbances"]) == 10
+    assert saved["unusable_rows"] == []
     assert saved["clean_mAP"] == 100
     assert 0 < saved["mAP"] < 100
     page = (tmp_path / "report" / "robustness.html").read_text("utf-8")

@@ -193,6 +193,16 @@ def test_unreadable_distractors_are_counted(root: Path, encoder: Encoder, tmp_pa
         evaluate_images("roxford5k", root, encoder, distractors=tmp_path / "more", out=tmp_path / "out")
 
 
+def test_unusable_rows_of_distractors_are_counted(root: Path, encoder: Encoder, tmp_path: Path) -> None:
+    make_distractors(tmp_path / "more", 3)
+    (tmp_path / "more" / "some.csv").write_text("path,x_1,y_1,x_2,y_2\nd0.jpg,,,,\nd1.jpg,9,9,1,1\n")
+    table = tmp_path / "more" / "some.csv"
+    found = evaluate_images("roxford5k", root, encoder, distractors=table, out=tmp_path / "out")
+    assert found.report.distractors == 1
+    assert "rows of the distractors that cannot be used and are missing: 1" in found.warnings
+    assert [row["file"] for row in found.to_json()["unusable_rows"]] == ["d1.jpg"]
+
+
 def test_missing_images_are_counted_and_named(root: Path, encoder: Encoder) -> None:
     (root / "jpg" / "object1_0.jpg").unlink()
     with pytest.raises(EvaluationError, match="1 of the 16 images that the ground truth names") as caught:

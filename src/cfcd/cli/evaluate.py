@@ -140,7 +140,7 @@ def evaluate(
             out=out,
             progress=progress,
         )
-    note_skipped(evaluation.skipped)
+    note_skipped(evaluation.skipped, evaluation.problems)
     text = evaluation.text()
     if out is not None:
         from cfcd.evaluation.revisited_document import write_revisited

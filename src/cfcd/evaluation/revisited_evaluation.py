@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cfcd.catalog import Catalog, Item
+from cfcd.catalog import Catalog, Item, Problem
 from cfcd.evaluation.revisited_data import BENCHMARKS
 from cfcd.evaluation.revisited_report import RevisitedReport
+from cfcd.evaluation.run import unusable_rows
 
 _CROPS = {True: "cropped to their boxes", False: "not cropped", None: "cropping not known from descriptors"}
 Skipped = tuple[tuple[Item, str], ...]
@@ -30,6 +31,7 @@ class RevisitedEvaluation:
         distractors: Source and model of the distractors; None without any.
         catalog: The images, None when evaluated from descriptors.
         skipped: Pictures among the distractors that could not be read.
+        problems: What is wrong with the table of the distractors.
     """
 
     report: RevisitedReport
@@ -43,6 +45,7 @@ class RevisitedEvaluation:
     distractors: Mapping[str, Any] | None = None
     catalog: Catalog | None = None
     skipped: Skipped = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -58,6 +61,8 @@ class RevisitedEvaluation:
             said.append("whether the queries were cropped is not known from descriptors")
         if self.skipped:
             said.append(f"distractors that could not be read and are missing: {len(self.skipped):,}")
+        if rows := unusable_rows(self.problems):
+            said.append(f"rows of the distractors that cannot be used and are missing: {len(rows):,}")
         return tuple(said)
 
     @property
@@ -84,6 +89,7 @@ class RevisitedEvaluation:
             "skipped": [
                 {"id": item.id, "path": str(item.path), "reason": reason} for item, reason in self.skipped
             ],
+            "unusable_rows": unusable_rows(self.problems),
             "pictures": None if self.catalog is None else _pictures(self.catalog, self.cropped is True),
             "per_query": per_query,
         }

@@ -88,6 +88,7 @@ def evaluate_images(
     further = None if distractors is None else _open_distractors(Path(distractors), encoder, keep)
     descriptors, digests = _encode(catalog, encoder, keep, show)
     skipped: Skipped = ()
+    problems = further.problems if isinstance(further, Catalog) else ()
     if isinstance(further, Catalog) and keep is not None:
         with show("encoding distractors") as advance:
             summary = encode_catalog(further, encoder, keep / "distractors", progress=advance)
@@ -126,6 +127,7 @@ def evaluate_images(
         distractors=_describe_distractors(behind),
         catalog=catalog,
         skipped=skipped,
+        problems=problems,
     )
 
 

@@ -171,6 +171,7 @@ class RobustnessReport:
                 for at, key in enumerate(self.queries)
             ],
             "skipped": evaluation["skipped"],
+            "unusable_rows": evaluation["unusable_rows"],
         }
 
     def text(self) -> str:
