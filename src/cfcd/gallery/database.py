@@ -30,6 +30,8 @@ def open_database(file: Path, write: bool) -> tuple[sqlite3.Connection, bool]:
         connection = _open(file, "mode=rw")
         # FULL: an acknowledged batch is on disk, also after a power cut.
         connection.execute("PRAGMA synchronous = FULL")
+        # 64 MB: a large import then writes pages that it changes again and again less often.
+        connection.execute("PRAGMA wal_autocheckpoint = 8000")
         return connection, False
     try:
         return _open(file, "mode=ro"), False

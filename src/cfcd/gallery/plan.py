@@ -167,9 +167,9 @@ def _words(item: Item) -> str:
 
 def free_id(item: Item, source: str, is_taken: Callable[[str], bool]) -> Item:
     """Give the item an id of its own when another collection has used it: the collection's name before it."""
-    wanted, number = item.id, 2
-    if is_taken(wanted):
-        wanted = f"{Path(source).stem}/{item.id}"
+    if not is_taken(item.id):
+        return item
+    wanted, number = f"{Path(source).stem}/{item.id}", 2
     while is_taken(wanted):
         wanted, number = f"{Path(source).stem}/{item.id}#{number}", number + 1
     return replace(item, id=wanted)
