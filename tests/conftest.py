@@ -11,11 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from tests.support import make_photo
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+settings.register_profile("cfcd", deadline=None)  # how long a test takes says nothing on a busy machine
+settings.load_profile("cfcd")
 
 
 @pytest.fixture(scope="session", autouse=True)
