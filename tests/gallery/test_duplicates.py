@@ -208,6 +208,21 @@ def test_many_copies_are_one_group(tmp_path: Path) -> None:
             assert len(group) == 80
 
 
+def test_only_among_chosen_items(tmp_path: Path) -> None:
+    make_photo(0).save(tmp_path / "0.png")
+    names = [f"{number}.png" for number in range(6)]
+    for name in names[1:]:
+        shutil.copy(tmp_path / "0.png", tmp_path / name)
+    with made(tmp_path, {name: [1.0] for name in names}) as gallery:
+        for limit in (0, 1000):
+            found = find_duplicates(gallery, where="id in ('1.png', '4.png', '5.png')", all_pairs_up_to=limit)
+            (group,) = found.groups
+            assert {one.item.id for one in group} == {"1.png", "4.png", "5.png"}
+            assert found.items == 3
+        with pytest.raises(UsageError):
+            find_duplicates(gallery, where="id in")
+
+
 def test_a_threshold_is_a_cosine(tmp_path: Path) -> None:
     with made(tmp_path, {}) as gallery:
         assert find_duplicates(gallery).groups == ()

@@ -28,6 +28,9 @@ def duplicates(
             help="Compare pixels too, so that two photographs of one object stay apart; needs the files.",
         ),
     ] = True,
+    where: Annotated[
+        str | None, typer.Option(help="Look only among items that meet a condition on catalog columns.")
+    ] = None,
     shown: Annotated[int, typer.Option(min=0, help="Groups shown as pictures, the largest first.")] = 200,
     as_json: Json = False,
 ) -> None:
@@ -39,6 +42,7 @@ def duplicates(
 
     \b
     cfcd duplicates gallery/ --out duplicates/
+    cfcd duplicates gallery/ --where "year >= 1990"
     cfcd duplicates gallery/ --no-pixels --threshold 0.97 --json
     """
     from cfcd.cli.output import emit, note_skipped, one_line, progress
@@ -47,7 +51,7 @@ def duplicates(
     from cfcd.gallery.duplicates import find_duplicates
 
     with Gallery(gallery) as opened, progress("comparing") as advance:
-        found = find_duplicates(opened, threshold=threshold, pixels=pixels, progress=advance)
+        found = find_duplicates(opened, threshold=threshold, pixels=pixels, where=where, progress=advance)
     note_skipped([(path, reason) for _, path, reason in found.unreadable])
     lines = []
     for group in found.groups[:10]:

@@ -20,8 +20,16 @@ import numpy as np
 from cfcd.errors import PictureError, UsageError
 from cfcd.gallery.duplicates_files import Facts, read_facts, stored_facts
 from cfcd.gallery.duplicates_leaders import follow_leaders
-from cfcd.gallery.duplicates_links import EXACT_ITEMS, Components, link_all_pairs, link_neighbours, unit_rows
+from cfcd.gallery.duplicates_links import (
+    EXACT_ITEMS,
+    Blocks,
+    Components,
+    link_all_pairs,
+    link_neighbours,
+    unit_rows,
+)
 from cfcd.gallery.duplicates_pixels import grey_thumbnail, likeness
+from cfcd.gallery.selection import Selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +90,7 @@ class Duplicates:
     Attributes:
         groups: Each the picture to keep and its duplicates, best first; the group that would free most first.
         unreadable: (id, path, reason) of pictures with a possible duplicate that are left out.
-        items: Items of the gallery.
+        items: Items that were looked at.
         threshold: Least cosine similarity of near duplicates.
         likeness: Least correlation of pixels, None when pixels were not compared.
         all_pairs: Whether every pair of descriptors was compared, not only neighbours by the index.
@@ -129,6 +137,7 @@ def find_duplicates(
     *,
     threshold: float | None = None,
     pixels: bool = True,
+    where: str | Selection | None = None,
     all_pairs_up_to: int = EXACT_ITEMS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Duplicates:
@@ -140,29 +149,31 @@ def find_duplicates(
             suits imagenet-lite0. A model that draws pictures of one object together needs `pixels`.
         pixels: Keep as near duplicates only what is the same photograph by its pixels. Needs the files;
             without, near duplicates go by descriptors alone.
+        where: Look among these items only: a condition such as "city = 'Nice'", or a selection.
         all_pairs_up_to: A larger gallery compares each item with its 32 nearest neighbours by the index, and
             finds no near duplicates beyond them.
         progress: Called with (done, total) items; it begins anew when all are compared.
 
     Raises:
-        UsageError: The threshold is not between 0 and 1.
+        UsageError: The threshold is not between 0 and 1, or `where` is no condition.
     """
     start = time.monotonic()
     if threshold is None:
         threshold = THRESHOLD if pixels else THRESHOLD_WITHOUT_PIXELS
     if not 0 < threshold <= 1:
         raise UsageError(f"The threshold is {threshold}.", "Give a cosine similarity, such as 0.9.")
+    selection = Selection.of(where, None, None)
     store = gallery._store
     with store.reading():
-        count = len(store)
-        numbers, joined = _exact_links(store, count)
-        all_pairs = count <= all_pairs_up_to
+        chosen = None if selection is None else selection.choose(store).numbers
+        numbers, joined = _exact_links(store, chosen)
+        all_pairs = len(numbers) <= all_pairs_up_to
+        blocks = _blocks(store, gallery.dim, chosen)
         if all_pairs:
-            link_all_pairs(store, gallery.dim, count, threshold, joined, progress)
+            link_all_pairs(blocks, len(numbers), gallery.dim, threshold, joined, progress)
         else:
             gallery._index.catch_up(store)
-            blocks = store.descriptors_above(0, gallery.dim, block=1024)
-            link_neighbours(gallery._index, blocks, numbers, threshold, joined, progress)
+            link_neighbours(gallery._index, blocks, numbers, threshold, joined, chosen, progress)
         components = [numbers[positions] for positions in joined.groups()]
         search = _Search(store, threshold, pixels)
         total, done = sum(map(len, components)), 0
@@ -175,7 +186,7 @@ def find_duplicates(
     return Duplicates(
         tuple(groups),
         tuple(sorted(search.unreadable)),
-        count,
+        len(numbers),
         threshold,
         LIKENESS if pixels else None,
         all_pairs,
@@ -187,17 +198,28 @@ def _spare_bytes(group: tuple[Duplicate, ...]) -> int:
     return sum(one.bytes for one in group[1:])
 
 
-def _exact_links(store: Store, count: int) -> tuple[NDArray[np.int64], Components]:
+def _exact_links(store: Store, chosen: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], Components]:
     """List the row numbers, and join those of the same bytes and box."""
-    numbers, joined = np.empty(count, np.int64), Components(count)
+    numbers = np.empty(len(store), np.int64) if chosen is None else chosen.copy()
+    wanted = None if chosen is None else set(chosen.tolist())
+    joined = Components(len(numbers))
     first: dict[tuple[bytes, Any], int] = {}
-    for at, stored in enumerate(store.items()):
+    rows = (row for row in store.items() if wanted is None or row.number in wanted)
+    for at, stored in enumerate(rows):
         numbers[at] = stored.number
         # Imported descriptors may come without the digest of a file.
         if stored.stamp.digest:
             twin = first.setdefault((stored.stamp.digest, stored.item.box), at)
             joined.join(np.array((twin, at)))
     return numbers, joined
+
+
+def _blocks(store: Store, dim: int, chosen: NDArray[np.int64] | None) -> Blocks:
+    for numbers, vectors in store.descriptors_above(0, dim, block=1024):
+        if chosen is None:
+            yield numbers, vectors
+        elif (own := np.isin(numbers, chosen)).any():
+            yield numbers[own], vectors[own]
 
 
 @dataclass

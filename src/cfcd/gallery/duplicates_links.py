@@ -6,8 +6,8 @@ neighbours in the gallery's index: what the index overlooks is overlooked here t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cfcd.gallery.index import SearchIndex
-    from cfcd.gallery.store import Store
 
 Progress = Callable[[int, int], None]
+Blocks: TypeAlias = "Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]"
+"""Ascending row numbers and their (n, D) descriptors."""
 
 EXACT_ITEMS = 100_000
 NEIGHBOURS = 32
@@ -65,23 +66,28 @@ def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def link_all_pairs(
-    store: Store, dim: int, count: int, threshold: float, joined: Components, progress: Progress | None = None
+    blocks: Blocks,
+    count: int,
+    dim: int,
+    threshold: float,
+    joined: Components,
+    progress: Progress | None = None,
 ) -> None:
     """Join all pairs with a cosine similarity of at least the threshold: every pair is compared.
 
     Memory: 2 D bytes per item, and one block of 2,048 x 2,048 similarities.
 
     Args:
-        store: Within `reading`.
+        blocks: The items to compare.
+        count: How many they are.
         dim: Components of a descriptor.
-        count: Items in the store.
         threshold: Cosine similarity.
         joined: Positions are places in the order of row numbers.
         progress: Called with (done, total) items.
     """
     rows = np.empty((count, dim), np.float16)
     filled = 0
-    for _, vectors in store.descriptors_above(0, dim):
+    for _, vectors in blocks:
         rows[filled : filled + len(vectors)] = vectors
         filled += len(vectors)
     for first in range(0, count, _BLOCK):
@@ -97,25 +103,27 @@ def link_all_pairs(
 
 def link_neighbours(
     index: SearchIndex,
-    blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float16]]],
+    blocks: Blocks,
     numbers: NDArray[np.int64],
     threshold: float,
     joined: Components,
+    allowed: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Join every item with those of its 32 nearest neighbours that reach the threshold.
 
     Args:
         index: Caught up with the store.
-        blocks: Row numbers and (n, D) descriptors of all items.
+        blocks: The items to compare.
         numbers: (N,) row numbers, ascending; a position is a place in it.
         threshold: Cosine similarity.
         joined: Positions as in `numbers`.
+        allowed: `numbers` where these are not all rows of the index.
         progress: Called with (done, total) items.
     """
     done = 0
     for own, vectors in blocks:
-        found = index.search(unit_rows(vectors), NEIGHBOURS)
+        found = index.search(unit_rows(vectors), NEIGHBOURS, allowed)
         for number, (neighbours, scores) in zip(own, found, strict=True):
             near = neighbours[scores >= threshold - _SLACK]
             joined.join(np.searchsorted(numbers, np.append(near, number)))
