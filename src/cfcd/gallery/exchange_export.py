@@ -85,7 +85,7 @@ def export_gallery(
     with gallery._store.reading():
         work = _Export(gallery, gallery._store, np.dtype(dtype), progress)
         if not work.count:
-            raise GalleryError(f"{gallery.folder} holds nothing to export.", "Index pictures first.")
+            raise GalleryError(f"{gallery.name} holds nothing to export.", "Index pictures first.")
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix.lower() in {".parquet", ".pq"}:
             files = work.to_parquet(out)
@@ -126,7 +126,7 @@ class _Export:
             rows = list(itertools.islice(items, len(numbers)))
             if [row.number for row in rows] != numbers.tolist():
                 raise GalleryError(
-                    f"{self._gallery.folder} has items without descriptors.", "Index the pictures again."
+                    f"{self._gallery.name} has items without descriptors.", "Index the pictures again."
                 )
             done += len(rows)
             if self.progress:

@@ -166,7 +166,7 @@ def _model_of(data: Data, model: str | Path | None, foreign: str | None) -> dict
 def _check_gallery(gallery: Gallery, data: Data, meta: dict[str, str]) -> None:
     if gallery.identity != meta["identity"] or gallery.dim != data.dim:
         raise IdentityMismatch(
-            f"{gallery.folder} holds descriptors of {gallery.model_label} ({gallery.dim} numbers), "
+            f"{gallery.name} holds descriptors of {gallery.model_label} ({gallery.dim} numbers), "
             f"and {data.path} has those of {meta['model']} ({data.dim}).",
             "Import into a new folder.",
         )
