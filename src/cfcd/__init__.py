@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cfcd.encoding import Encoder, load_model
     from cfcd.errors import CfcdError
     from cfcd.evaluation import evaluate
+    from cfcd.explaining import Explainer, Explanation, explain
     from cfcd.gallery import Gallery, Hit, open_or_create
     from cfcd.model import create_model
     from cfcd.training import train
@@ -25,12 +26,15 @@ __all__ = [
     "Catalog",
     "CfcdError",
     "Encoder",
+    "Explainer",
+    "Explanation",
     "Gallery",
     "Hit",
     "__version__",
     "check_catalog",
     "create_model",
     "evaluate",
+    "explain",
     "load_model",
     "open_or_create",
     "read_catalog",
@@ -48,6 +52,9 @@ __getattr__ = lazy_names(
         "load_model": "encoding",
         "CfcdError": "errors",
         "evaluate": "evaluation",
+        "Explainer": "explaining",
+        "Explanation": "explaining",
+        "explain": "explaining",
         "Gallery": "gallery",
         "Hit": "gallery",
         "open_or_create": "gallery",
