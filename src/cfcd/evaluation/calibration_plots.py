@@ -9,6 +9,7 @@ from cfcd.evaluation.plots import Curve, _dot, _Frame, _legend, _line, _n, _poly
 from cfcd.gallery.calibration import Bin, Calibration
 
 _PERCENT = (0, 20, 40, 60, 80, 100)
+_NARROW = 150.0  # pixels from the left edge, in which the words beside a line have no room
 
 
 def reliability_plot(calibration: Calibration) -> str:
@@ -65,7 +66,9 @@ def _thresholds(frame: _Frame, calibration: Calibration) -> list[str]:
     for name, threshold, height in marks:
         x = frame.x(threshold.score)
         parts.append(_line(x, frame.y(100), x, frame.bottom, "mean"))
-        parts.append(_text(x - 5, frame.y(100) + height, f"{name} {threshold.score:.3f}", "end", "strong"))
+        side, anchor = (5, "start") if x < _NARROW else (-5, "end")  # the words stay within the axes
+        words = f"{name} {threshold.score:.3f}"
+        parts.append(_text(x + side, frame.y(100) + height, words, anchor, "strong"))
     return parts
 
 
