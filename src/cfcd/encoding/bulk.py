@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 from PIL import Image
@@ -84,9 +85,19 @@ class EncodeSummary:
         }
 
 
+class Engine(Protocol):
+    """Encode the pictures of catalog rows, here or elsewhere; see `encode_items`."""
+
+    def __call__(
+        self, encoder: Encoder, items: Iterable[Item]
+    ) -> Generator[tuple[FileJob, NDArray[np.float32] | PictureError]]:
+        """Give the job and the descriptor, or the error, of each row, in order."""
+        ...
+
+
 def encode_items(
     encoder: Encoder, items: Iterable[Item]
-) -> Iterator[tuple[FileJob, NDArray[np.float32] | PictureError]]:
+) -> Generator[tuple[FileJob, NDArray[np.float32] | PictureError]]:
     """Encode the pictures of catalog rows, cropped to their boxes.
 
     Yields:
@@ -136,6 +147,7 @@ def encode_catalog(
     out: str | Path,
     *,
     shard_rows: int = 8192,
+    engine: Engine = encode_items,
     progress: Callable[[int, int], None] | None = None,
 ) -> EncodeSummary:
     """Encode a catalog into a folder of shards; a second call does only what is missing or has changed.
@@ -149,6 +161,7 @@ def encode_catalog(
         encoder: The model.
         out: Folder for the shards; made when absent.
         shard_rows: Rows of a full shard; slow models close theirs earlier, by time.
+        engine: Encodes the pictures; `cfcd.encoding.ray_engine.RayEngine` does so on many machines.
         progress: Called with (done, total) pictures.
 
     Raises:
@@ -167,7 +180,7 @@ def encode_catalog(
         ) from error
     with only_writer(out):
         claim_folder(out, catalog, encoder)
-        return _encode_missing(catalog, encoder, out, shard_rows, progress)
+        return _encode_missing(catalog, encoder, out, shard_rows, engine, progress)
 
 
 def _encode_missing(
@@ -175,6 +188,7 @@ def _encode_missing(
     encoder: Encoder,
     out: Path,
     shard_rows: int,
+    engine: Engine,
     progress: Callable[[int, int], None] | None,
 ) -> EncodeSummary:
     start = time.monotonic()
@@ -185,18 +199,18 @@ def _encode_missing(
     shard = _Shard(out, max(shard_numbers(out), default=-1) + 1, shard_rows)
     if progress and todo:
         progress(already, len(catalog))
-    results = encode_items(encoder, (catalog[index] for index in todo))
     try:
-        for count, (job, result) in enumerate(results, start=1):
-            if isinstance(result, PictureError):
-                skipped.append((job.item, result.what))
-            else:
-                shard.add(job, result)
-            if shard.is_due(time.monotonic() - start):
-                shard.close()
-                write_skipped(out, skipped)
-            if progress:
-                progress(already + count, len(catalog))
+        with closing(engine(encoder, (catalog[index] for index in todo))) as results:
+            for count, (job, result) in enumerate(results, start=1):
+                if isinstance(result, PictureError):
+                    skipped.append((job.item, result.what))
+                else:
+                    shard.add(job, result)
+                if shard.is_due(time.monotonic() - start):
+                    shard.close()
+                    write_skipped(out, skipped)
+                if progress:
+                    progress(already + count, len(catalog))
     finally:
         # Also when interrupted: what is encoded is kept.
         shard.close()

@@ -79,6 +79,11 @@ class Encoder:
         """Give the number of components of a descriptor."""
         return self.model.dim
 
+    @property
+    def options(self) -> tuple[str, str]:
+        """Give the device and precision that were asked for, to make the same encoder elsewhere."""
+        return self._device, self._precision
+
     @cached_property
     def runtime(self) -> Runtime:
         """Load the network on its device."""
