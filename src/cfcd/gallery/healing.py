@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from cfcd.gallery.changes import DamagedStore
 
-_Self = TypeVar("_Self")
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
-_Method = Callable[Concatenate[_Self, _Parameters], _Result]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def healing(
-    method: _Method[_Self, _Parameters, _Result],
-) -> _Method[_Self, _Parameters, _Result]:
+def healing(method: _Method) -> _Method:
     """Call a method of a gallery again when what it read was damaged: the second time begins with mending."""
 
     @wraps(method)
-    def call(self: _Self, *arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
+    def call(*arguments: Any, **options: Any) -> Any:
         try:
-            return method(self, *arguments, **options)
+            return method(*arguments, **options)
         except DamagedStore:
-            return method(self, *arguments, **options)
+            return method(*arguments, **options)
 
-    return call
+    return cast(_Method, call)
