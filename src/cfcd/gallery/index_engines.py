@@ -127,7 +127,7 @@ class FaissEngine:
         if self.kind in ("pq", "ivf"):
             # The bytes of the second stage sort out at least 400 candidates of the first.
             total = int(self._faiss.ntotal)
-            factor = min(max(4.0, 400 / count), total / count)
+            factor = min(max(8.0, 400 / count), total / count)
             if self.kind == "pq":
                 return library.IndexRefineSearchParameters(k_factor=factor)
             lists = int(faiss.downcast_index(self._faiss.base_index).nlist)
@@ -138,7 +138,7 @@ class FaissEngine:
 
     def depth(self, k: int) -> int:
         """Tell how many candidates are to be scored exactly."""
-        return max(200, 4 * k) if self.kind == "codes" else k + max(10, k // 5)
+        return max(300, 6 * k) if self.kind == "codes" else k + max(10, k // 5)
 
     def error(self, vectors: NDArray[np.float32]) -> float | None:
         """Measure the squared error of product quantisation."""
@@ -196,7 +196,9 @@ class TurbovecEngine:
     def train(self, sample: NDArray[np.float32], count: int) -> None:  # noqa: ARG002
         """Fit shift and scale of each component."""
         self._codes = self._library.TurboQuantIndex(dim=-(-self.dim // 8) * 8, bit_width=2)
-        self._codes.calibrate(self._padded(sample))
+        # Fewer rows, or none that differ, tell nothing of the components.
+        if len(sample) >= 256 and (sample != sample[0]).any():
+            self._codes.calibrate(self._padded(sample))
 
     def _padded(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         missing = -self.dim % 8
