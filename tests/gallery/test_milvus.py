@@ -10,14 +10,17 @@ import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from cfcd.catalog import Catalog, read_catalog
+from cfcd.catalog import Catalog, Item, read_catalog
 from cfcd.encoding import Encoder, encode_catalog, load_model, read_encoded
+from cfcd.encoding.shards import FileStamp
 from cfcd.errors import BusyError, GalleryError, IdentityMismatch, UsageError
 from cfcd.gallery import Gallery, UpdateSummary, milvus_client, milvus_notes, milvus_store
+from cfcd.gallery.choice import Choice
 from cfcd.gallery.milvus import MilvusGallery
 from cfcd.gallery.milvus_address import MilvusAddress
 from cfcd.gallery.milvus_client import MilvusClient
@@ -25,6 +28,8 @@ from cfcd.gallery.milvus_notes import only_milvus_writer
 from cfcd.gallery.milvus_store import MilvusStore, notes_of
 from cfcd.gallery.opening import open_gallery, open_or_create
 from cfcd.gallery.store import Store
+from cfcd.gallery.where import parse_where
+from cfcd.gallery.where_sql import database_of, matching_rows
 from tests.gallery.milvus_server import milvus_server
 from tests.support import make_photo
 
@@ -156,6 +161,83 @@ def test_searches_by_id_and_by_condition(both: tuple[Gallery, Gallery], photos: 
     assert both[1].search_id("arch/2.jpg", where="year < 1900")[0].id == "arch/3.jpg"
 
 
+CONDITIONS = """
+x = 5 | x != 5 | x in (5, 7.5, 'a') | x not in (5, 7) | x = '5' | x != '5' | x = '05' | x >= 5 | x < 7.5
+x > '6' | x = true | x != true | x = false | x not in (true, 'a', 3) | x in (0, true) | x is null
+x is not null | x != 'a"\\' | x < 'b' | x >= 'é' | not (x = 5 or y = 1) | x = 5 and y = 1
+y != 1 and (x is null or x > 3) | x like 'a%' | X = 5 | label = 'l"1' | label != 'l"1' | label is null
+is_query = true | is_query != 'yes' | x_1 > 1.5 | x_1 is null | id in ('3', '4') | x = 9007199254740993
+x = 1e300 | x <= -1 | "sp ace.é" = 1 | "q""uote" = 1 | x not in ('a', 'b')
+"""
+
+
+def test_the_server_reads_conditions_as_sqlite_does(place: str) -> None:
+    values: list[object] = [
+        5,
+        5.0,
+        7.5,
+        "5",
+        "05",
+        " 5 ",
+        "a",
+        "",
+        None,
+        True,
+        False,
+        0,
+        1,
+        "true",
+        "No",
+        -1,
+        -2.5,
+    ]
+    values += [
+        'a"\\',
+        "é",
+        "zz",
+        [5],
+        {"a": 5},
+        9007199254740993,
+        1e300,
+        "1e300",
+        float("inf"),
+        "7.5",
+        "a\nb",
+    ]
+    meta = {"dim": "4", "identity": "", "model": "", "long_side": "null", "scales": "[1.0]"}
+    address = MilvusAddress.parse(place)
+    MilvusStore.create(address, meta)
+    store = MilvusStore(address)
+    with store.changing():
+        for number, value in enumerate(values):
+            extra = {"x": value, "y": number % 3, "sp ace.é": number % 2, 'q"uote': number % 2}
+            if value is None:
+                del extra["x"]
+            item = Item(
+                str(number),
+                Path(f"/p/{number}"),
+                label=[None, 'l"1', "l2"][number % 3],
+                is_query=[None, True, False][number % 3],
+                box=(number / 4, 0, 9, 9) if number % 2 else None,
+                extra=extra,
+            )
+            store.insert("s", str(number), item, FileStamp(1, 1, b""), np.eye(4)[number % 4])
+    rows, there = database_of(cast(Store, store)), 0
+    conditions = [text.strip() for text in CONDITIONS.strip().replace("\n", "|").split("|")]
+    for text in conditions:
+        condition = parse_where(text)
+        chosen = store.look_up(condition, None, None)
+        there += chosen is not None
+        if chosen is not None:
+            assert chosen.numbers.tolist() == matching_rows(rows, condition).tolist(), text
+    assert there == len(conditions) - 3  # like, X in another case, and the quote are left to SQLite
+    chosen = store.look_up(None, ["3", "none"], ["l2", "l3", ""])
+    assert chosen is not None
+    assert chosen.numbers.tolist() == []
+    assert chosen.unknown == ("none", "l3", "")
+    store.close()
+
+
 def test_collections_share_a_gallery(
     both: tuple[Gallery, Gallery], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +255,22 @@ def test_collections_share_a_gallery(
                 gallery.remove(["other/arch/0.jpg", "other/arch/1.jpg"])
     (other / "arch" / "1.jpg").unlink()
     update_both(both, read_catalog(other))
+
+
+def test_descriptors_at_hand_go_in(
+    both: tuple[Gallery, Gallery], photos: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = read_catalog(photos)
+    vectors = encoder.encode([item.path for item in catalog])
+    for questions in (16, 2):
+        monkeypatch.setattr(milvus_store, "_QUESTIONS", questions)
+        one, other = (gallery.add(catalog, vectors, source="elsewhere").counts() for gallery in both)
+        assert one == other
+        vectors = vectors[::-1]
+    alike(*both)
+    assert both[1].compact() == 0
+    with pytest.raises(UsageError, match="by its server"):
+        both[1].choose_index(Choice())
 
 
 def test_an_encoded_folder_fills_it_without_its_pictures(
@@ -290,9 +388,16 @@ def test_more_hits_than_milvus_gives(
 
 
 def test_the_command_line(place: str, photos: Path, cli: Cli) -> None:
-    assert "added 12" in cli("index", photos, "--out", place).stdout
+    result = cli("index", photos, "--store", place.replace("//", "//me:hidden@"))
+    assert f"12 items in {place}" in result.stdout
+    assert "hidden" not in result.stdout + result.stderr
     found = json.loads(cli("search", place, photos / "bridge" / "2.jpg", "--k", "4", "--json").stdout)
     assert [hit["label"] for hit in found["hits"]] == ["bridge"] * 4
+    info = json.loads(cli("info", place, "--json").stdout)
+    assert (info["kind"], info["items"], info["store"]) == ("gallery", 12, place)
+    assert f"removed 1, 11 left in {place}" in cli("remove", place, "arch/0.jpg").stdout
+    assert "--out and --store" in cli("index", photos, code=2).stderr
+    assert "address" in cli("index", photos, "--store", "photos", code=2).stderr
 
 
 @needs_client

@@ -16,11 +16,14 @@ from cfcd.gallery.gallery import Gallery, model_meta
 from cfcd.gallery.milvus_address import MilvusAddress
 from cfcd.gallery.milvus_client import MOST_HITS, MilvusClient
 from cfcd.gallery.milvus_notes import only_milvus_writer
+from cfcd.gallery.milvus_selection import ChosenThere
 from cfcd.gallery.milvus_store import MilvusStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cfcd.gallery.choice import Choice
+    from cfcd.gallery.selection import Chosen
     from cfcd.gallery.store import Store
 
 
@@ -93,9 +96,37 @@ class MilvusGallery(Gallery):
             finally:
                 writer.close()
 
+    def _nearest(
+        self, query: NDArray[np.float32], k: int, chosen: Chosen | None, without: tuple[int, ...]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Search among what the server has chosen itself, without asking which rows these are."""
+        if not isinstance(chosen, ChosenThere):
+            return super()._nearest(query, k, chosen, without)
+        wanted = min(k + len(without), MOST_HITS)
+        numbers, scores = self._milvus.nearest(query[None], wanted, chosen.expression)[0]
+        keep = ~np.isin(numbers, without)
+        return numbers[keep][:k], scores[keep][:k]
+
     @property
     def _index(self) -> Any:
         return _ServerIndex(self._milvus)
+
+    def choose_index(self, choice: Choice) -> None:  # noqa: ARG002
+        """Refuse: the server has an index of its own, which is exact.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(f"{self.name} is searched by its server.", "Leave out the options of an index.")
+
+    def compact(self) -> int:
+        """Have the server write its files anew without what was changed or removed, when it finds the time.
+
+        Returns:
+            0: how much it will free is not known yet.
+        """
+        self._milvus.client.compact(self.address.collection)
+        return 0
 
     def contents(self) -> tuple[Catalog, NDArray[np.float32]]:
         """Give the whole gallery: its catalog and (N, D) float32 unit descriptors in the same order."""

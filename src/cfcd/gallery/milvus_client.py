@@ -24,7 +24,7 @@ MOST_HITS = 16_384  # a limit of Milvus, for searches and for queries
 LONGEST_TEXT = 65_535  # bytes, likewise
 _PAGE = 2048
 # Conditions that all keys meet: Milvus asks for one where rows are limited.
-_ANYTHING = {"number": ">= 0", "key": '!= ""'}
+ANYTHING = {"number": ">= 0", "key": '!= ""'}
 
 Row = dict[str, Any]
 _P = ParamSpec("_P")
@@ -137,6 +137,11 @@ class MilvusClient:
         self._client.drop_collection(collection, timeout=_CALL_SECONDS)
 
     @_translated
+    def compact(self, collection: str) -> None:
+        """Have the server free what deleted rows take."""
+        self._client.compact(collection, timeout=_CALL_SECONDS)
+
+    @_translated
     def upsert(self, collection: str, rows: list[Row]) -> None:
         """Write rows, in the place of those with the same key."""
         if rows:
@@ -176,7 +181,7 @@ class MilvusClient:
     def walk(self, collection: str, where: str, fields: list[str]) -> Iterator[list[Row]]:
         """Read all rows that meet a condition, ordered by the key, their first field, page by page."""
         # Every request takes as long as the server's clock ticks: most answers come whole with the first.
-        first = self.some(collection, where or f"{fields[0]} {_ANYTHING[fields[0]]}", fields, _PAGE)
+        first = self.some(collection, where or f"{fields[0]} {ANYTHING[fields[0]]}", fields, _PAGE)
         if len(first) < _PAGE:
             if first:
                 yield sorted(first, key=lambda row: row[fields[0]])

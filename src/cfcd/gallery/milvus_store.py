@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfcd.errors import GalleryError
+from cfcd.gallery.milvus_change import Change
 from cfcd.gallery.milvus_client import MilvusClient, Row, literal
 from cfcd.gallery.milvus_notes import MilvusNotes
 from cfcd.gallery.milvus_rows import ITEM_FIELDS, fields, to_document, to_stored
+from cfcd.gallery.milvus_selection import ChosenThere, look_up
 from cfcd.gallery.rows import Skipped, StoredItem
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from cfcd.catalog import Item
     from cfcd.encoding.shards import FileStamp
     from cfcd.gallery.milvus_address import MilvusAddress
+    from cfcd.gallery.where import Condition
 
 FORMAT = "1"
 _KIND = "cfcd gallery"
@@ -37,7 +40,7 @@ _KIND = "cfcd gallery"
 _RESERVED = 65_536
 _REQUEST_BYTES = 16 << 20  # Milvus takes 64 MiB
 _GENERATIONS = count(1)
-# Whether an id is taken is asked this often before all ids are read at once.
+# A writer asks for so many ids or keys one by one, 0.2 seconds each, before it reads all of them at once.
 _QUESTIONS = 16
 
 
@@ -57,8 +60,9 @@ class MilvusStore:
         self.collection = address.collection
         self.notes = notes_of(self.client, address)
         self._check = check
-        self._change: _Change | None = None
+        self._change: Change | None = None
         self._ids: set[str] | None = None
+        self._keys: dict[tuple[str, str], StoredItem] | None = None
         self._questions = 0
         self._sources: set[str] = set()
         self._doubled: set[int] = set()
@@ -131,6 +135,13 @@ class MilvusStore:
 
     def find_key(self, source: str, key: str) -> StoredItem | None:
         """Find an item by the catalog it came from and its id there."""
+        if self._keys is None and self._check is not None and self._questions >= _QUESTIONS:
+            pages = self.client.walk(self.collection, "", ITEM_FIELDS)
+            held = (stored for page in pages for stored in map(to_stored, page))
+            self._keys = {(stored.source, stored.key): stored for stored in held}
+        if self._keys is not None:
+            return self._keys.get((source, key))
+        self._questions += 1
         return self._first(f"source == {literal(source)} and key == {literal(key)}")
 
     def _first(self, where: str) -> StoredItem | None:
@@ -177,7 +188,7 @@ class MilvusStore:
             self._ids = {row["item"] for page in pages for row in page}
         return item_id in self._ids and not (change is not None and item_id in self._leaving(change))
 
-    def _leaving(self, change: _Change) -> set[str]:
+    def _leaving(self, change: Change) -> set[str]:
         """Give the ids that items have which the change takes away or names anew."""
         if change.left is None:
             rows = self._rows(sorted(change.away), ["number", "item"])
@@ -197,6 +208,12 @@ class MilvusStore:
             source: self.client.count(self.collection, f"source == {literal(source)}") for source in known
         }
         return {source: count for source, count in counts.items() if count}
+
+    def look_up(
+        self, condition: Condition | None, ids: Sequence[str] | None, labels: Sequence[str] | None
+    ) -> ChosenThere | None:
+        """Have the server choose items, see `milvus_selection.look_up`."""
+        return look_up(self.client, self.collection, condition, ids, labels)
 
     def label_count(self) -> int:
         """Count distinct labels, by looking at all."""
@@ -224,7 +241,7 @@ class MilvusStore:
     @contextmanager
     def changing(self) -> Iterator[int]:
         """Gather changes and send them at the end of the block; gives a number without meaning here."""
-        self._change = change = _Change()
+        self._change = change = Change()
         try:
             yield 0
             self._send(change)
@@ -235,7 +252,7 @@ class MilvusStore:
         self, source: str, key: str, item: Item, stamp: FileStamp, descriptor: NDArray[np.floating[Any]]
     ) -> None:
         """Add one item with its (D,) descriptor; within `changing`."""
-        self._now.add(None, source, key, item, stamp, descriptor)
+        self._now.add((None, source, key, item, stamp, descriptor))
 
     def lift(self, numbers: Iterable[int]) -> None:
         """Take items out but leave their descriptors, for `put_back` in the same `changing`."""
@@ -243,19 +260,19 @@ class MilvusStore:
 
     def put_back(self, number: int, source: str, key: str, item: Item, stamp: FileStamp) -> None:
         """Describe a lifted item anew; within `changing`."""
-        self._now.add(number, source, key, item, stamp, None)
+        self._now.add((number, source, key, item, stamp, None))
 
     def remove(self, numbers: Iterable[int], _generation: int) -> None:
         """Delete items by row number; within `changing`."""
         self._now.removed.update(numbers)
 
     @property
-    def _now(self) -> _Change:
+    def _now(self) -> Change:
         if self._change is None:
             raise AssertionError("changes are made within `changing`")
         return self._change
 
-    def _send(self, change: _Change) -> None:
+    def _send(self, change: Change) -> None:
         if self._check is not None:
             self._check()
         change.left = None
@@ -283,6 +300,9 @@ class MilvusStore:
         written = {row["number"] for row in rows}
         self.client.delete(self.collection, sorted((removed | change.lifted) - written))
         self._doubled = set()
+        if self._keys is not None:
+            self._keys = {key: old for key, old in self._keys.items() if old.number not in change.away}
+            self._keys |= {(row["source"], row["key"]): to_stored(row) for row in rows}
         if self._ids is not None:
             self._ids = (self._ids - leaving) | change.ids
         for source, skipped in change.skipped.items():
@@ -320,34 +340,6 @@ class MilvusStore:
         before = self.notes.all(kind)
         self.notes.put({key: text for key, text in texts.items() if before.get(key) != text})
         self.notes.delete([key for key in before if key not in texts])
-
-
-class _Change:
-    """What is to be sent together."""
-
-    def __init__(self) -> None:
-        self.added: list[tuple[int | None, str, str, Item, FileStamp, NDArray[np.floating[Any]] | None]] = []
-        self.ids: set[str] = set()
-        self.lifted: set[int] = set()
-        self.removed: set[int] = set()
-        self.skipped: dict[str, dict[str, Skipped]] = {}
-        self.left: set[str] | None = None
-
-    @property
-    def away(self) -> set[int]:
-        return self.lifted | self.removed
-
-    def add(
-        self,
-        number: int | None,
-        source: str,
-        key: str,
-        item: Item,
-        stamp: FileStamp,
-        descriptor: NDArray[np.floating[Any]] | None,
-    ) -> None:
-        self.added.append((number, source, key, item, stamp, descriptor))
-        self.ids.add(item.id)
 
 
 def notes_of(client: MilvusClient, address: MilvusAddress) -> MilvusNotes:
