@@ -238,7 +238,7 @@ class Results:
 def head_options(head: str, options: Mapping[str, object], rate: float) -> Options:
     """Write a head, its settings and a learning rate as options of the recipe."""
     settings = {f"head.options.{key}": value for key, value in options.items()}
-    return {"head.kind": head, **settings, "coarse.lr": rate, "fine.epochs": 0}
+    return {"head.kind": head, **settings, "coarse.lr": rate, "coarse.full_lr_steps": 0, "fine.epochs": 0}
 
 
 def scale_of(options: Mapping[str, Any]) -> float:

@@ -109,7 +109,13 @@ def recipes(draw: st.DrawFn) -> Recipe:
     tuple_size = draw(st.integers(3, 20))
     epochs = draw(st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(any))
     phases = [
-        {"epochs": epochs[i], "lr": draw(POSITIVE), "warmup": draw(SHARES), "warmup_from": draw(SHARES)}
+        {
+            "epochs": epochs[i],
+            "lr": draw(POSITIVE),
+            "full_lr_steps": draw(st.integers(0, 1000)),
+            "warmup": draw(SHARES),
+            "warmup_from": draw(SHARES),
+        }
         for i in range(2)
     ]
     momentum = draw(BELOW_ONE)

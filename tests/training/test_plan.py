@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,14 @@ def test_without_warm_up_the_first_step_has_the_full_rate() -> None:
     assert rates == sorted(rates, reverse=True)
     assert rates[10] == pytest.approx(0.005)
     assert rates[-1] > 0
+
+
+@pytest.mark.parametrize(("steps", "share"), [(1, 0.01), (25, 0.25), (100, 1.0), (400, 1.0)])
+def test_short_phases_learn_slower_in_proportion(steps: int, share: float) -> None:
+    phase = PhaseRecipe(epochs=1, batch=2, lr=0.5, warmup=0.3)
+    slower = replace(phase, full_lr_steps=100)
+    for step in range(steps):
+        assert learning_rate(slower, step, steps) == pytest.approx(share * learning_rate(phase, step, steps))
 
 
 def test_a_warm_up_of_less_than_a_step_is_none() -> None:

@@ -311,7 +311,7 @@ def test_a_phase_that_is_skipped_does_not_bind_the_accumulation() -> None:
 def test_equal_settings_are_equal_objects_of_one_type() -> None:
     phase = PhaseRecipe(epochs=1, batch=8, lr=1, warmup=0)
     assert phase == PhaseRecipe(epochs=1, batch=8, lr=1.0, warmup=0.0)
-    assert [type(value) for value in phase.values().values()] == [int, int, float, float, float]
+    assert [type(value) for value in phase.values().values()] == [int, int, float, int, float, float]
     augment = AugmentRecipe(area=[0.3, 1])  # type: ignore[arg-type]
     assert augment.area == (0.3, 1.0)
     assert type(augment.area) is tuple and type(augment.area[1]) is float

@@ -27,7 +27,8 @@ _SMALL = Recipe(
     whitening=WhiteningRecipe("metric", dim=512, within=1.0, between=1.0, centre=0.5, gain=1.0),
     head=HeadRecipe("madacos", {"rho": 0.02, "floor": 32.0, "ceiling": 32.0}),
     augment=AugmentRecipe(size=256, area=(0.3, 1.0), flip=0.5, colour=0.3),
-    coarse=PhaseRecipe(epochs=5, batch=32, lr=0.004, warmup=0.1),
+    # At 25 steps this lr cost 30 points of mAP on objects not trained on; from 150 on it costs none.
+    coarse=PhaseRecipe(epochs=5, batch=32, lr=0.004, full_lr_steps=150, warmup=0.1),
     # The paper's margin, ratio and sum leave no triplet active here: docs/measurements.md.
     fine=FineRecipe(
         epochs=1, batch=32, lr=0.001, warmup=0.1, weight=1.0, margin=1.0, ratio=1.0, reduction="mean"

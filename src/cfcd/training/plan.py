@@ -68,11 +68,16 @@ def plan_fine(sampler: TupleSampler, batch: int, *, epoch: int) -> EpochPlan:
 
 
 def learning_rate(phase: PhaseRecipe, step: int, steps: int) -> float:
-    """Compute the learning rate of a step (0 first) of a phase: linear warm-up times half a cosine to 0."""
+    """Compute the learning rate of a step (0 first) of a phase: linear warm-up times half a cosine to 0.
+
+    The greatest one is lr, or less in a phase of fewer than `full_lr_steps` steps: a small collection says
+    little about pictures that are not in it.
+    """
     warm = phase.warmup * steps
     rise = 1.0 if step >= warm else phase.warmup_from + (1 - phase.warmup_from) * min(1.0, (step + 1) / warm)
     fall = 0.5 * (1 + math.cos(math.pi * step / steps))
-    return phase.lr * rise * fall
+    share = min(1.0, steps / phase.full_lr_steps) if phase.full_lr_steps else 1.0
+    return phase.lr * share * rise * fall
 
 
 def check_shares(name: str, batch: int, processes: int, accumulate: int, unit: int = 1) -> None:

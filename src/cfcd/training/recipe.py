@@ -167,6 +167,11 @@ class PhaseRecipe(Section):
         number(0, 100, above=True),
         "greatest learning rate: lower it when the loss jumps, or much is forgotten",
     ]
+    full_lr_steps: Annotated[
+        int,
+        whole(0),
+        "steps from which lr is used in full: a shorter phase learns slower in proportion; 0: off",
+    ] = 0
     warmup: Annotated[float, number(0, 1), "share of the steps in which the learning rate rises"] = 0.0
     warmup_from: Annotated[float, number(0, 1), "part of lr that it rises from"] = 0.0
 

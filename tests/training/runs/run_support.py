@@ -41,6 +41,7 @@ TINY: dict[str, object] = {
     "coarse.epochs": 2,
     "coarse.batch": 8,
     "coarse.lr": 0.002,
+    "coarse.full_lr_steps": 0,
     "coarse.warmup": 0.1,
     "fine.epochs": 1,
     "fine.batch": 16,
