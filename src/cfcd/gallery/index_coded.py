@@ -12,6 +12,8 @@ from cfcd.gallery.index_files import Header, Spec, checked_file, read_header, wr
 from cfcd.gallery.reduction import Reduction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from cfcd.gallery.store import Store
@@ -100,7 +102,8 @@ class CodedIndex:
         at = np.searchsorted(self._numbers, numbers)
         known = at < len(self._numbers)
         at, numbers = at[known], numbers[known]
-        return at[self._numbers[at] == numbers]
+        found: NDArray[np.int64] = at[self._numbers[at] == numbers]
+        return found
 
     def _train(self, store: Store, count: int) -> None:
         """Learn from rows spread evenly over the store: the same rows give the same index."""
@@ -224,7 +227,7 @@ class CodedIndex:
             measured=self.measured,
             details={"trained_items": self._trained_items, "trained_error": self._trained_error},
         )
-        parts = {"npz": write_rows}
+        parts: dict[str, Callable[[Path], None]] = {"npz": write_rows}
         if len(self._numbers):
             parts["faiss"] = self._engine.write
         write_index(folder, header, parts)

@@ -130,7 +130,8 @@ class FaissEngine:
             factor = min(max(8.0, 400 / count), total / count)
             if self.kind == "pq":
                 return library.IndexRefineSearchParameters(k_factor=factor)
-            lists = int(faiss.downcast_index(self._faiss.base_index).nlist)
+            base: Any = faiss.downcast_index(self._faiss.base_index)
+            lists = int(base.nlist)
             share = max(1 / 16, min(1.0, 4 * count / total))
             probes = library.SearchParametersIVF(nprobe=math.ceil(lists * share))
             return library.IndexRefineSearchParameters(k_factor=factor, base_index_params=probes)
@@ -146,7 +147,7 @@ class FaissEngine:
 
         if self.kind not in ("pq", "codes"):
             return None
-        coder = faiss.downcast_index(self._faiss.base_index) if self.kind == "pq" else self._faiss
+        coder: Any = faiss.downcast_index(self._faiss.base_index) if self.kind == "pq" else self._faiss
         vectors = np.ascontiguousarray(vectors, np.float32)
         decoded = coder.pq.decode(coder.pq.compute_codes(vectors))
         return float(((vectors - decoded) ** 2).sum(1).mean())
