@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import secrets
 import subprocess
 import sys
 import warnings
@@ -35,12 +36,16 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A Ray of two CPUs, held by a process of its own, that this one is connected to; gives its address."""
+    # Newer versions of Ray want a token of whoever joins: one that only these tests know, for all of them.
+    environment = pytest.MonkeyPatch()
+    environment.setenv("RAY_AUTH_MODE", "token")
+    environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
+    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _CLUSTER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
         text=True,
     )
     try:
@@ -58,6 +63,7 @@ def cluster() -> Iterator[str]:
         ray.shutdown()
     finally:
         process.communicate(timeout=120)
+        environment.undo()
 
 
 @pytest.fixture

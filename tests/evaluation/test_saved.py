@@ -197,6 +197,12 @@ def test_what_is_no_report_is_refused(tmp_path: Path, value: Any, why: str):
     assert "r.json" in caught.value.what
 
 
+def test_a_report_of_robustness_is_named(tmp_path: Path):
+    (tmp_path / "robustness.json").write_text("{}")
+    with pytest.raises(EvaluationError, match="--robustness"):
+        read_saved_report(tmp_path)
+
+
 def test_a_missing_report_is_named(tmp_path: Path):
     with pytest.raises(EvaluationError, match="There is no report") as caught:
         read_saved_report(tmp_path)

@@ -95,9 +95,12 @@ def train(
             matches=matches,
         )
     except KeyboardInterrupt:
+        from cfcd.training.checkpoints import FILE
+
+        kept = "the last checkpoint is kept" if (out / FILE).exists() else "there is no checkpoint yet"
         raise Interrupted(
-            f"Interrupted; the last checkpoint, if there is one yet, is in {out}.",
-            "The same command with --resume goes on from there.",
+            f"Interrupted; {kept} in {out}.",
+            f"The same command with --resume {'goes on from there' if 'kept' in kept else 'begins anew'}.",
         ) from None
     if os.environ.get("RANK", "0") != "0":
         return  # under torchrun the first process speaks for all

@@ -281,11 +281,11 @@ def _cluster() -> Iterator[None]:
         warnings.simplefilter("ignore")  # tips for its own next version
         try:
             ray.init(log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError, OSError) as error:
             place = os.environ.get("RAY_ADDRESS", "this machine")
             raise EncodingError(
                 f"Ray cannot be reached or started at {place}: {str(error).splitlines()[0]}.",
-                "Check RAY_ADDRESS and that `ray status` answers.",
+                "Check RAY_ADDRESS, RAY_AUTH_TOKEN if the cluster wants one, and that `ray status` answers.",
             ) from error
     try:
         yield

@@ -102,6 +102,11 @@ def read_saved_report(path: str | Path) -> SavedReport:
             raise _unusable(file, f"has over {_MOST_BYTES:,} bytes")
         value = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:
+        if (file.parent / "robustness.json").exists():
+            raise EvaluationError(
+                f"{file.parent} holds a report of --robustness, which has no single queries to compare.",
+                "Name a folder that cfcd evaluate --out has written without --robustness.",
+            ) from error
         raise EvaluationError(
             f"There is no report {file}.", "Name a folder that cfcd evaluate --out has written."
         ) from error

@@ -114,7 +114,10 @@ class Loop:
         with self.progress("fitting the whitening") as advance:
             self.fitting.refit(advance)
         self._measure()
-        return self.measured[-1]
+        found = self.measured[-1]
+        if found is not None and self.monitor is not None:
+            self.note(f"whitening fitted again  mAP {found:.1f} ({self.monitor.of})")
+        return found
 
     def train(self) -> None:
         """Go through both phases from where the run stands."""

@@ -117,6 +117,7 @@ def test_chatter_names_every_epoch_and_the_mining(finished: FinishedRun) -> None
     told = [note for note in finished.notes if "loss" in note]
     assert [note.split()[:2] for note in told] == [["coarse", "1/2"], ["coarse", "2/2"], ["fine", "1/1"]]
     assert any("mined" in note for note in finished.notes)
+    assert finished.notes[-1].startswith(f"whitening fitted again  mAP {finished.summary.after:.1f} (")
     assert {"looking at the pictures", "coarse 1/2", "mining", "fine 1/1"} <= set(finished.progress)
 
 
