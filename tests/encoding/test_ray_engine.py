@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from cfcd.encoding.ray_engine import RayEngine
 from cfcd.errors import IdentityMismatch, MissingExtra, UsageError
 from tests.support import make_photo
 
-ray = pytest.importorskip("ray", reason="ray is not installed")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")
 
 _CLUSTER = """
 import ray, sys
@@ -36,7 +37,8 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A Ray of two CPUs, held by a process of its own, that this one is connected to; gives its address."""
-    # Newer versions of Ray want a token of whoever joins: one that only these tests know, for all of them.
+    # Newer versions of Ray want a token of whoever joins: one that only these tests know. It is read when
+    # ray is imported first.
     environment = pytest.MonkeyPatch()
     environment.setenv("RAY_AUTH_MODE", "token")
     environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
@@ -56,6 +58,8 @@ def cluster() -> Iterator[str]:
             pytest.skip("ray cannot be started here")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tips for its own next version
+            import ray
+
             ray.init(address, log_to_driver=False, logging_level="ERROR")
         # Classes of this file reach the workers as they are, not by a name that these cannot import.
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -136,6 +140,8 @@ def test_what_is_done_is_not_done_again(
 def test_killed_workers_are_replaced(
     cluster: str, catalog: Catalog, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import ray
+
     start, started = ray_engine._start_workers, []
 
     def remember(*arguments: Any) -> Any:
