@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -98,10 +97,10 @@ class _Worker:
         self._reference, self._identity = reference, identity
         self._long_side, self._scales = long_side, scales
         self._options = device, precision, reading
+        # Made with the first batch: an error while the worker is made Ray would take for its death.
+        self._encoder: Encoder | None = None
 
-    @cached_property
-    def _encoder(self) -> Encoder:
-        # Not while the worker is made, which Ray would take for its death.
+    def _make_encoder(self) -> Encoder:
         model = find_model(self._reference).with_preprocessing(long_side=self._long_side, scales=self._scales)
         if model.identity != self._identity:
             raise IdentityMismatch(
@@ -112,6 +111,8 @@ class _Worker:
 
     def encode(self, items: list[Item]) -> Encoded:
         """Give stamp and descriptor, or error, of each item."""
+        if self._encoder is None:
+            self._encoder = self._make_encoder()
         return [(job.stamp, result) for job, result in encode_items(self._encoder, items)]
 
 
