@@ -162,6 +162,20 @@ def test_a_file_deleted_while_it_is_read_is_skipped(
     assert len(results) == 12
 
 
+def test_another_precision_is_refused(photos: Path, tmp_path: Path) -> None:
+    """Else rows made in bf16 would pass for fp32."""
+    catalog, out = read_catalog(photos), tmp_path / "out"
+    encode_catalog(catalog, load_model(precision="bf16", long_side=64), out)
+    for other in ("fp32", "auto"):
+        with pytest.raises(EncodingError, match=f"precision bf16, not {other}"):
+            encode_catalog(catalog, load_model(precision=other, long_side=64), out)
+    # Folders of before say nothing: the default then was the default now.
+    settings = json.loads((out / "encoding.json").read_text())
+    del settings["precision"]
+    (out / "encoding.json").write_text(json.dumps(settings))
+    assert encode_catalog(catalog, load_model(long_side=64), out).already == 12
+
+
 def test_another_model_is_refused_by_both_names(photos: Path, tmp_path: Path) -> None:
     first, second = load_model(), load_model(long_side=64)
     encode_catalog(read_catalog(photos), first, tmp_path / "out")

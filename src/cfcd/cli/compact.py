@@ -1,4 +1,4 @@
-"""`cfcd compact`: check a gallery through and free what changes have left in its files."""
+"""`cfcd compact`: free what changes have left in a gallery's files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cfcd.cli.options import GalleryFolder, Json
 
 
 def compact(gallery: GalleryFolder, as_json: Json = False) -> None:
-    """Check every row of a gallery, mend what is damaged, and write its files anew without what was removed.
+    """Write a gallery's files anew without what was changed or removed; every row's checksum is compared.
 
     Needs free space of about twice the gallery's size while it runs; searches go on meanwhile.
 
@@ -18,5 +18,5 @@ def compact(gallery: GalleryFolder, as_json: Json = False) -> None:
 
     with open_gallery(gallery) as opened:
         freed = opened.compact()
-        text = f"{len(opened):,} items in {opened.name}, all whole; freed {freed / 1e6:,.1f} MB"
+        text = f"{len(opened):,} items in {opened.name}; freed {freed / 1e6:,.1f} MB"
         emit({"items": len(opened), "freed_bytes": freed}, text, as_json)

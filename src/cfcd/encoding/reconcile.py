@@ -36,15 +36,23 @@ def claim_folder(out: Path, catalog: Catalog, encoder: Encoder) -> None:
     """Write the settings of a new encoded folder, or check that those of an old one fit.
 
     Raises:
-        EncodingError: The folder is damaged or holds another collection.
+        EncodingError: The folder is damaged, holds another collection, or another precision was asked for.
         IdentityMismatch: It was encoded with another model or preprocessing.
     """
+    _, precision = encoder.options
     if is_encoded(out):
         settings = read_settings(out)
         if settings["identity"] != encoder.identity:
             raise IdentityMismatch(
                 f"{out} was encoded with {settings['model']}, not with {encoder.model.label}.",
                 "Give another --out folder, or the model and options it was encoded with.",
+            )
+        asked = settings.get("precision", "auto")
+        if asked != precision:
+            # Rows that are there would be taken over as they are, whatever is asked for now.
+            raise EncodingError(
+                f"{out} was encoded with precision {asked}, not {precision}.",
+                f"Give another --out folder, or --precision {asked}.",
             )
         if settings["source"] != str(catalog.source):
             raise EncodingError(
@@ -60,6 +68,7 @@ def claim_folder(out: Path, catalog: Catalog, encoder: Encoder) -> None:
         "identity": encoder.identity,
         "dim": encoder.dim,
         "preprocessing": asdict(encoder.model.config.preprocessing),
+        "precision": precision,
         "source": str(catalog.source),
         "root": str(catalog.root),
     }
