@@ -137,7 +137,7 @@ class Changing:
 
     @healing
     def compact(self) -> int:
-        """Write the gallery's files anew without what was changed or removed since; checks each row it writes.
+        """Write the gallery's files anew without what was changed or removed since.
 
         Needs free space of about twice the gallery's size while it runs; searches go on.
 
