@@ -42,7 +42,10 @@ def milvus_server(folder: Path) -> Iterator[int]:
 def main() -> None:
     from milvus import MilvusServer, MilvusServerConfig
 
-    server = MilvusServer(MilvusServerConfig(data_dir=sys.argv[1]), wait_for_started=False)
+    config = MilvusServerConfig(data_dir=sys.argv[1])
+    # Strongly consistent requests wait for a tick: every 20 ms here, where a server makes one every 200 ms.
+    config.set("proxy.timeTickInterval", 20)
+    server = MilvusServer(config, wait_for_started=False)
     server.start()
     try:
         server.wait_started(START_SECONDS * 1000)
