@@ -4,17 +4,19 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cfcd.errors import CfcdError, GalleryError
+from cfcd.errors import BusyError, CfcdError, GalleryError
 from cfcd.gallery import Gallery, repair
 from cfcd.gallery.changes import DamagedStore
 from cfcd.gallery.log import LogWriter
 from cfcd.gallery.store import FILE, Store
+from cfcd.lock import only_writer
 from tests.gallery.safety_support import Held, catalog, fill, held, make, vectors
 
 LOG = "gallery.log"
@@ -327,3 +329,32 @@ def test_the_check_sees_a_row_that_is_missing_and_one_too_many(tmp_path: Path) -
             connection.commit()
         assert repair.examine(tmp_path / "copy.sqlite") is None, statement
     Store(tmp_path / "g").close()
+
+
+def test_a_writer_waits_for_a_reader_that_mends(tmp_path: Path) -> None:
+    with make(tmp_path / "g") as gallery:
+        fill(gallery, 20)
+        mender = ExitStack()
+        mender.enter_context(only_writer(gallery.folder, "mending"))
+
+        def remove() -> list[str]:
+            with Gallery(tmp_path / "g") as other:
+                return other.remove(["nothing"])
+
+        with ThreadPoolExecutor(1) as pool:
+            removed = pool.submit(remove)
+            with pytest.raises(TimeoutError):
+                removed.result(timeout=0.5)
+            mender.close()
+            assert removed.result(timeout=60) == ["nothing"]
+        with only_writer(gallery.folder, "writing"), pytest.raises(BusyError):
+            gallery.remove(["nothing"])
+
+
+def test_a_gallery_is_made_once(tmp_path: Path) -> None:
+    with make(tmp_path / "g") as gallery:
+        fill(gallery, 20)
+        expected = held(gallery)
+        with pytest.raises(GalleryError, match="has just made"):
+            Store.create(tmp_path / "g", {})
+        assert held(gallery) == expected

@@ -17,9 +17,9 @@ from cfcd.errors import CfcdError
 from cfcd.gallery.adding import add
 from cfcd.gallery.healing import healing
 from cfcd.gallery.intake import CatalogIntake, EncodedIntake
+from cfcd.gallery.repair import only_writer_of
 from cfcd.gallery.store import Store
 from cfcd.gallery.update import UpdateSummary, update
-from cfcd.lock import only_writer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,7 +159,7 @@ class Changing:
     @contextmanager
     def _writing(self) -> Iterator[Store]:
         """Open the store as its only writer; the index follows, also after an interrupt."""
-        with only_writer(self.folder, "mending") as tell:
+        with only_writer_of(self.folder) as tell:
             writer = Store(self.folder, write=True)
             tell("writing")
             try:

@@ -79,6 +79,32 @@ def make_ready(folder: Path, *, write: bool, suspect: bool = False) -> None:
         time.sleep(0.02)
 
 
+@contextmanager
+def only_writer_of(folder: Path) -> Iterator[Callable[[str], None]]:
+    """Hold the right to write to a gallery, once nobody mends it: a reader that has just opened it may.
+
+    Yields:
+        What tells others what the holder does, see `only_writer`.
+
+    Raises:
+        BusyError: Another process writes to the gallery, or mends it for more than a minute.
+    """
+    start = time.monotonic()
+    with ExitStack() as stack:
+        while True:
+            try:
+                tell = stack.enter_context(only_writer(folder, "mending"))
+                break
+            except BusyError:
+                said = holder(folder).get("what")
+                # Nothing is said in the instant in which a holder comes or goes.
+                patience = {"mending": _WAIT_SECONDS, None: 1.0}.get(said, 0.0)
+                if time.monotonic() - start >= patience:
+                    raise
+            time.sleep(0.02)
+        yield tell
+
+
 def leave(folder: Path) -> None:
     """Note what the files look like, so that the next opening need not look into them."""
     temporary = folder / f".{_MARK}.{os.getpid()}.tmp"

@@ -30,7 +30,16 @@ from cfcd.gallery.changes import (
 from cfcd.gallery.database import FILE, open_database, says_damage, state_of
 from cfcd.gallery.log import FILE as LOG
 from cfcd.gallery.log import Head, LogWriter
-from cfcd.gallery.repair import forget, leave, make_ready, new_store, refuse_format, write_log, write_log_of
+from cfcd.gallery.repair import (
+    forget,
+    leave,
+    make_ready,
+    new_store,
+    only_writer_of,
+    refuse_format,
+    write_log,
+    write_log_of,
+)
 from cfcd.gallery.rows import Skipped, to_row
 from cfcd.gallery.store_rows import StoreRows
 
@@ -96,14 +105,24 @@ class Store(StoreRows):
         Args:
             folder: An empty or absent folder.
             meta: What the gallery is bound to (model identity, dimensions, ...).
+
+        Raises:
+            GalleryError: Another process has made one there meanwhile.
+            BusyError: Another process makes one there now.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        with new_store(folder, lambda made: write_log_of(made, folder)) as connection:
-            changes = Changes(connection, Head(0, b"", 0, 1, 0), note=False)
-            for key, value in {"format": FORMAT, **meta}.items():
-                changes.apply(["meta", key, value])
-            changes.finish(0, secrets.token_bytes(8))
-        leave(folder)
+        # Whoever looks meanwhile sees one of the two files, and would make the other one.
+        with only_writer_of(folder):
+            if cls.exists(folder):
+                raise GalleryError(
+                    f"Another process has just made a gallery in {folder}.", "Run the command again."
+                )
+            with new_store(folder, lambda made: write_log_of(made, folder)) as connection:
+                changes = Changes(connection, Head(0, b"", 0, 1, 0), note=False)
+                for key, value in {"format": FORMAT, **meta}.items():
+                    changes.apply(["meta", key, value])
+                changes.finish(0, secrets.token_bytes(8))
+            leave(folder)
 
     def _shut(self) -> None:
         self._connection.close()
