@@ -9,9 +9,7 @@ import numpy as np
 import cfcd
 from cfcd.evaluation.calibration_plots import reliability_plot, threshold_plot
 from cfcd.evaluation.document import Cell, Document, Facts, Figure, Figures, Section, Table, Text, Tile, Tiles
-from cfcd.evaluation.evaluation_json import write_report_json
-from cfcd.evaluation.markdown import write_markdown
-from cfcd.evaluation.page import write_page
+from cfcd.evaluation.report_files import write_report
 from cfcd.gallery.calibrating import LEAVE_ONE_OUT, Calibrated
 from cfcd.gallery.calibration import Calibration, Share, Threshold
 from cfcd.gallery.calibration_fit import Pairs
@@ -39,13 +37,7 @@ def write_calibration(done: Calibrated, out: Path) -> list[Path]:
     Returns:
         The files written.
     """
-    document = calibration_document(done)
-    out.mkdir(parents=True, exist_ok=True)
-    files = [out / f"calibration.{ending}" for ending in ("json", "md", "html")]
-    write_report_json(files[0], done.calibration.to_json())
-    write_markdown(document, files[1])
-    write_page(document, files[2])
-    return files
+    return write_report(out, "calibration", done.calibration.to_json(), calibration_document(done))
 
 
 def calibration_document(done: Calibrated) -> Document:

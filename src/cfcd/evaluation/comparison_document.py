@@ -36,10 +36,8 @@ from cfcd.evaluation.evaluation_document import (
     recall_points,
     settings_words,
 )
-from cfcd.evaluation.evaluation_json import write_report_json
 from cfcd.evaluation.intervals import FEW, Interval
-from cfcd.evaluation.markdown import write_markdown
-from cfcd.evaluation.page import write_page
+from cfcd.evaluation.report_files import write_report
 from cfcd.evaluation.saved import Pictures, SavedQuery, SavedReport
 
 _HITS = 8
@@ -64,13 +62,8 @@ def write_comparison(
         changed: Queries shown with their hits, of those that gained most and of those that lost most.
         root: Folder the pictures are in now, instead of the one the reports name.
     """
-    out.mkdir(parents=True, exist_ok=True)
     document = comparison_document(comparison, changed=changed, root=root)
-    files = [out / f"comparison.{ending}" for ending in ("json", "md", "html")]
-    write_report_json(files[0], comparison.to_json())
-    write_markdown(document, files[1])
-    write_page(document, files[2])
-    return files
+    return write_report(out, "comparison", comparison.to_json(), document)
 
 
 def comparison_document(comparison: Comparison, *, changed: int = 8, root: Path | None = None) -> Document:

@@ -27,13 +27,10 @@ from cfcd.evaluation.document import (
     Tiles,
 )
 from cfcd.evaluation.evaluation_document import FEW_QUERIES, INTERVALS, precision_figure, queries_figure
-from cfcd.evaluation.evaluation_json import write_report_json
 from cfcd.evaluation.intervals import FEW, bootstrap_mean
-from cfcd.evaluation.markdown import write_markdown
-from cfcd.evaluation.page import write_page
+from cfcd.evaluation.report_files import write_report
 from cfcd.evaluation.revisited_evaluation import RevisitedEvaluation
 from cfcd.evaluation.revisited_report import ProtocolResult, RevisitedQuery, RevisitedReport
-from cfcd.evaluation.saved import REPORT_FILE
 
 _HITS = 8
 _ORDER = ("medium", "hard", "easy")  # whose average precision says which queries are worst
@@ -47,13 +44,7 @@ def write_revisited(evaluation: RevisitedEvaluation, out: Path, worst: int) -> l
         out: Folder for the files, made if need be.
         worst: Queries shown with their hits, where the images are known.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    document = revisited_document(evaluation, worst)
-    files = [out / name for name in (REPORT_FILE, "report.md", "report.html")]
-    write_report_json(files[0], evaluation.to_json())
-    write_markdown(document, files[1])
-    write_page(document, files[2])
-    return files
+    return write_report(out, "report", evaluation.to_json(), revisited_document(evaluation, worst))
 
 
 def revisited_document(evaluation: RevisitedEvaluation, worst: int) -> Document:

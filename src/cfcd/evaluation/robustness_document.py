@@ -25,11 +25,9 @@ from cfcd.evaluation.document import (
     change_words,
 )
 from cfcd.evaluation.evaluation_document import AP_RULES, FEW_QUERIES, INTERVALS, settings_words
-from cfcd.evaluation.evaluation_json import write_report_json
 from cfcd.evaluation.intervals import FEW, bootstrap_mean
-from cfcd.evaluation.markdown import write_markdown
-from cfcd.evaluation.page import write_page
 from cfcd.evaluation.report import LEAVE_ONE_OUT
+from cfcd.evaluation.report_files import write_report
 from cfcd.evaluation.robustness_report import Result, RobustnessReport
 
 _CLEAN = "clean"
@@ -48,13 +46,7 @@ def write_robustness(report: RobustnessReport, out: Path) -> list[Path]:
     Raises:
         PictureError: The query shown as an example can no longer be read.
     """
-    document = robustness_document(report)
-    out.mkdir(parents=True, exist_ok=True)
-    files = [out / f"robustness.{ending}" for ending in ("json", "md", "html")]
-    write_report_json(files[0], report.to_json())
-    write_markdown(document, files[1])
-    write_page(document, files[2])
-    return files
+    return write_report(out, "robustness", report.to_json(), robustness_document(report))
 
 
 def robustness_document(report: RobustnessReport) -> Document:

@@ -9,14 +9,12 @@ from cfcd.catalog import Box, Item
 from cfcd.errors import UsageError
 from cfcd.evaluation.cells import GridCell, GridRow
 from cfcd.evaluation.evaluation_document import evaluation_document
-from cfcd.evaluation.evaluation_json import report_json, write_report_json
+from cfcd.evaluation.evaluation_json import report_json
 from cfcd.evaluation.grid_html import write_grid_html
 from cfcd.evaluation.grid_png import write_grid_png
-from cfcd.evaluation.markdown import write_markdown
-from cfcd.evaluation.page import write_page
 from cfcd.evaluation.report import QueryResult
+from cfcd.evaluation.report_files import write_report
 from cfcd.evaluation.run import Evaluation
-from cfcd.evaluation.saved import REPORT_FILE
 from cfcd.gallery import Hit
 
 
@@ -78,19 +76,16 @@ def write_evaluation(evaluation: Evaluation, out: Path, worst: int) -> list[Path
     Returns:
         The files written.
     """
-    out.mkdir(parents=True, exist_ok=True)
     rows = rows_of_queries(evaluation, evaluation.report.worst(worst))
     saved = report_json(evaluation)
     document = evaluation_document(evaluation, rows, saved["intervals"])
-    files = [out / name for name in (REPORT_FILE, "report.md", "report.html", "worst.html", "worst.png")]
-    write_report_json(files[0], saved)
-    write_markdown(document, files[1])
-    write_page(document, files[2])
+    files = write_report(out, "report", saved, document)
     title = f"The {len(rows)} worst of {evaluation.report.queries} queries"
     subtitle = f"{evaluation.model}: mAP {evaluation.report.mAP:.1f}"
-    for file in files[3:]:
+    pictures = [out / "worst.html", out / "worst.png"]
+    for file in pictures:
         write_grid(rows, file, title=title, subtitle=subtitle)
-    return files
+    return files + pictures
 
 
 def _caption(item: Item) -> str:
