@@ -1,0 +1,1 @@
+"""Serve a gallery over HTTP: an API, a page, and why it matched."""
