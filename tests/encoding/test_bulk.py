@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from cfcd.catalog import read_catalog
-from cfcd.encoding import bulk, encode_catalog, load_model, read_encoded
+from cfcd.encoding import encode_catalog, load_model, read_encoded
 from cfcd.encoding.bulk import encode_items
 from cfcd.encoding.shards import read_table, shard_numbers
 from cfcd.errors import BusyError, EncodingError, IdentityMismatch, PictureError, TruncatedPicture
@@ -137,7 +137,7 @@ def test_a_file_that_changes_while_it_is_read_is_skipped(
 
     encoder, out = load_model(), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(bulk, "load_picture", load_and_append)
+        patch.setattr("cfcd.encoding.encoder.load_picture", load_and_append)
         summary = encode_catalog(read_catalog(photos), encoder, out)
     assert [item.id for item, _ in summary.skipped] == ["arch/1.jpg"]
     assert summary.skipped[0][1] == f"{busy} changed while it was read."
@@ -155,7 +155,7 @@ def test_a_file_deleted_while_it_is_read_is_skipped(
             path.unlink()
         return picture
 
-    monkeypatch.setattr(bulk, "load_picture", load_and_delete)
+    monkeypatch.setattr("cfcd.encoding.encoder.load_picture", load_and_delete)
     results = list(encode_items(load_model(), read_catalog(photos)))
     errors = [result for _, result in results if isinstance(result, PictureError)]
     assert [error.what for error in errors] == [f"Cannot read {gone}: No such file or directory."]

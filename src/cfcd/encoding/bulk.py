@@ -27,7 +27,6 @@ from cfcd.encoding.shards import (
 from cfcd.errors import EncodingError, PictureError, UnreadablePicture
 from cfcd.files import content_digest, is_free
 from cfcd.lock import only_writer
-from cfcd.pictures import load_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,19 +103,12 @@ def encode_items(
         (job with the file's stamp, (D,) float32 unit descriptor), or the error of that picture.
     """
     long_side = wanted_long_side(encoder.model.config.preprocessing)
-    reading = encoder.reading
 
     def load(job: FileJob) -> Image.Image:
         path = job.item.path
         before = file_state(path)
         try:
-            picture = load_picture(
-                path,
-                box=job.item.box,
-                long_side=long_side,
-                allow_truncated=reading.allow_truncated,
-                limits=reading.limits,
-            )
+            picture = encoder.reading.load(path, box=job.item.box, long_side=long_side)
             digest = content_digest(path)
         except OSError as error:
             raise UnreadablePicture(

@@ -40,6 +40,22 @@ class Reading:
     allow_truncated: bool = False
     limits: PictureLimits = field(default_factory=PictureLimits)
 
+    def load(
+        self, source: PictureSource, *, box: Box | None = None, long_side: int | None = None
+    ) -> Image.Image:
+        """Load a picture as `load_picture` does, in this way.
+
+        Raises:
+            PictureError: It cannot be read, or nothing of it lies in the box.
+        """
+        return load_picture(
+            source,
+            box=box,
+            long_side=long_side,
+            allow_truncated=self.allow_truncated,
+            limits=self.limits,
+        )
+
 
 class Encoder:
     """Turn pictures into unit descriptors with one model on one device.
@@ -107,8 +123,12 @@ class Encoder:
         """
         sources = _as_list(pictures)
         out = np.zeros((len(sources), self.dim), np.float32)
-        jobs = ((row, source) for row, source in enumerate(sources))
-        for (row, _), result in self.stream(jobs, lambda job: self._load(job[1], box)):
+        side = wanted_long_side(self.model.config.preprocessing)
+
+        def load(job: tuple[int, PictureSource]) -> Image.Image:
+            return self.reading.load(job[1], box=box, long_side=side)
+
+        for (row, _), result in self.stream(enumerate(sources), load):
             if isinstance(result, PictureError):
                 raise result
             out[row] = result
@@ -160,15 +180,6 @@ class Encoder:
                 yield from map(_finished, on_device)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-
-    def _load(self, source: PictureSource, box: Box | None) -> Image.Image:
-        return load_picture(
-            source,
-            box=box,
-            long_side=wanted_long_side(self.model.config.preprocessing),
-            allow_truncated=self.reading.allow_truncated,
-            limits=self.reading.limits,
-        )
 
 
 @dataclass

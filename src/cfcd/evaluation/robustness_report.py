@@ -13,7 +13,6 @@ from cfcd.encoding.encoder import Reading
 from cfcd.evaluation.disturbances import Disturbance
 from cfcd.evaluation.intervals import Interval, bootstrap_mean
 from cfcd.evaluation.run import Evaluation
-from cfcd.pictures import load_picture
 
 LEAST_SIDE = 1024  # pixels
 
@@ -38,13 +37,7 @@ class View:
         Raises:
             PictureError: It cannot be read.
         """
-        picture = load_picture(
-            item.path,
-            box=item.box,
-            long_side=self.long_side,
-            allow_truncated=self.reading.allow_truncated,
-            limits=self.reading.limits,
-        )
+        picture = self.reading.load(item.path, box=item.box, long_side=self.long_side)
         ratio = 1.0 if self.long_side is None else self.long_side / max(picture.size)
         if ratio >= 1:
             return picture

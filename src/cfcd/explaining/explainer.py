@@ -15,7 +15,7 @@ from cfcd.explaining.explanation import Explanation, Match, Regions
 from cfcd.explaining.matching import match_maps
 from cfcd.explaining.network import SplitNetwork, cannot_explain
 from cfcd.explaining.shares import Parts, describe, share_map, take_apart
-from cfcd.pictures import load_picture, picture_size
+from cfcd.pictures import picture_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,13 +98,7 @@ class Explainer:
     def _see(self, source: PictureSource, box: Box | None) -> _Seen:
         config, reading = self.encoder.model.config, self.encoder.reading
         size = picture_size(source, limits=reading.limits)
-        picture = load_picture(
-            source,
-            box=box,
-            long_side=wanted_long_side(config.preprocessing),
-            allow_truncated=reading.allow_truncated,
-            limits=reading.limits,
-        )
+        picture = reading.load(source, box=box, long_side=wanted_long_side(config.preprocessing))
         maps, parts, descriptors = [], [], []
         for scale in config.preprocessing.scales:
             last_map, descriptor = self._network.run(to_pixels(picture, config.preprocessing, scale))

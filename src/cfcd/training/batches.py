@@ -16,7 +16,6 @@ import numpy as np
 from cfcd.encoding.encoder import Reading
 from cfcd.encoding.preprocess import to_pixels, wanted_long_side
 from cfcd.errors import PictureError
-from cfcd.pictures import load_picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,16 +129,11 @@ def read_row(catalog: Catalog, row: int, long_side: int | None, reading: Reading
     Args:
         catalog: Where the picture lies.
         row: Number of the row.
-        long_side: As for `load_picture`.
+        long_side: As for `cfcd.pictures.load_picture`.
         reading: How pictures are read.
 
     Raises:
         PictureError: It cannot be read.
     """
-    return load_picture(
-        catalog.file(row),
-        box=None if catalog.boxes is None else catalog.boxes[row],
-        long_side=long_side,
-        allow_truncated=reading.allow_truncated,
-        limits=reading.limits,
-    )
+    box = None if catalog.boxes is None else catalog.boxes[row]
+    return reading.load(catalog.file(row), box=box, long_side=long_side)
