@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from cfcd.encoding.batches import Pending, finished, start
 from cfcd.encoding.preprocess import to_pixels, wanted_long_side
 from cfcd.encoding.runtimes import PRECISIONS, Runtime, choose_runtime
 from cfcd.errors import PictureError, UsageError
@@ -153,68 +154,33 @@ class Encoder:
         jobs = chain(first, jobs)
         runtime = self.runtime
 
-        def prepare(job: Job) -> _Pending[Job]:
+        def prepare(job: Job) -> Pending[Job]:
             try:
                 picture = load(job)
             except PictureError as error:
-                return _Pending(job, error=error)
+                return Pending(job, error=error)
             preprocessing = self.model.config.preprocessing
-            return _Pending(job, [to_pixels(picture, preprocessing, scale) for scale in preprocessing.scales])
+            return Pending(job, [to_pixels(picture, preprocessing, scale) for scale in preprocessing.scales])
 
         with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
             count = _pictures_ahead(self.model.config.preprocessing)
 
-            def ahead() -> list[Future[_Pending[Job]]]:
+            def ahead() -> list[Future[Pending[Job]]]:
                 return [pool.submit(prepare, job) for job in islice(jobs, count)]
 
-            on_device: list[_Pending[Job]] = []
+            on_device: list[Pending[Job]] = []
             decoding = ahead()
             try:
                 while decoding:
                     following = ahead()
                     started = [future.result() for future in decoding]
-                    _start(runtime, started)
+                    start(runtime, started)
                     # The pictures before these ran meanwhile: the device never waits for the caller.
-                    yield from map(_finished, on_device)
+                    yield from map(finished, on_device)
                     on_device, decoding = started, following
-                yield from map(_finished, on_device)
+                yield from map(finished, on_device)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
-
-
-@dataclass
-class _Pending(Generic[Job]):
-    """A picture on its way: pixels per scale, then its row in the batch each scale went with."""
-
-    job: Job
-    pixels: list[NDArray[np.uint8]] = field(default_factory=list)
-    error: PictureError | None = None
-    rows: list[tuple[Future[NDArray[np.float32]], int]] = field(default_factory=list)
-
-
-def _start(runtime: Runtime, pictures: list[_Pending[Job]]) -> None:
-    """Submit every scale of every picture, equal shapes together: changing shape costs the device time."""
-    entries = [(pixels, picture) for picture in pictures for pixels in picture.pixels]
-    entries.sort(key=lambda entry: entry[0].shape)
-    for _, same in groupby(entries, key=lambda entry: entry[0].shape):
-        while part := list(islice(same, runtime.batch)):
-            stack = part[0][0][None] if len(part) == 1 else np.stack([pixels for pixels, _ in part])
-            running = runtime.submit(stack)
-            for row, (_, picture) in enumerate(part):
-                picture.rows.append((running, row))
-    for picture in pictures:
-        picture.pixels.clear()
-
-
-def _finished(picture: _Pending[Job]) -> tuple[Job, NDArray[np.float32] | PictureError]:
-    """Wait for every scale; the descriptor is their normalised mean (METHOD section 6)."""
-    if picture.error is not None:
-        return picture.job, picture.error
-    scales = [running.result()[row] for running, row in picture.rows]
-    if len(scales) == 1:
-        return picture.job, scales[0]
-    mean: NDArray[np.float32] = np.mean(scales, axis=0, dtype=np.float32)
-    return picture.job, mean / np.float32(np.linalg.norm(mean))
 
 
 def _pictures_ahead(preprocessing: Preprocessing) -> int:
