@@ -153,7 +153,8 @@ def _count(
 
         def work(block: Block, found: Floats) -> tuple[list[Integers], list[tuple[Integers, Floats]]]:
             counts = [counter(target, row, block) for target, row in zip(targets, found, strict=True)]
-            return counts, [hits.candidates(row) for hits, row in zip(best, found, strict=True)]
+            highest = found.max(axis=1)
+            return counts, [hits.candidates(*both) for hits, *both in zip(best, found, highest, strict=True)]
 
         for block, (counts, candidates) in stream.run(rows, work):
             for at, count in enumerate(counts):
@@ -186,12 +187,12 @@ class _Best:
         self._k = k
         self.rows, self.scores = np.empty(0, np.int64), np.empty(0, dtype)
 
-    def candidates(self, row: Floats) -> tuple[Integers, Floats]:
+    def candidates(self, row: Floats, highest: float) -> tuple[Integers, Floats]:
         """Pick the places and scores of a block's row that may be among the best; safe in any thread."""
         seen = self.scores  # blocks that are being added meanwhile only raise the bar
         if len(seen) < self._k:
             places = np.arange(len(row))
-        elif row.max() > seen[-1]:  # asked first, since it is cheap and mostly false
+        elif highest > seen[-1]:  # asked first, since it is mostly false
             places = np.flatnonzero(row > seen[-1])
         else:
             places = np.empty(0, np.int64)
@@ -204,6 +205,8 @@ class _Best:
 
     def add(self, rows: Integers, scores: Floats) -> None:
         """Take in the candidates of the next block."""
+        if not len(rows):
+            return
         rows, scores = np.concatenate([self.rows, rows]), np.concatenate([self.scores, scores])
         order = np.lexsort((rows, -scores))[: self._k]
         self.rows, self.scores = rows[order], scores[order]
@@ -260,4 +263,5 @@ def _before(targets: _Targets, row: Floats, block: Block) -> Integers:
 
 def _sorted_from(scores: Floats, row: Floats) -> Floats:
     """Sort what of a row reaches the lowest of increasing scores."""
-    return np.sort(row[row >= scores[0]]) if len(scores) else row[:0]
+    # compress takes a third of the time of row[mask]
+    return np.sort(np.compress(row >= scores[0], row)) if len(scores) else row[:0]
