@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,7 +78,7 @@ class Batch:
         return gather(values) if self.spread else Gathered(values, 0)
 
 
-class CosineHead(nn.Module):
+class CosineHead(nn.Module, ABC):
     """Classify by the cosine between a feature and one weight vector per class.
 
     Computes in float32 (float64 for float64 inputs) under any autocast, because at a scale of 400 rounding
@@ -102,9 +103,9 @@ class CosineHead(nn.Module):
         # Rows of length about 1 whatever C is: a step of the optimiser turns a row by 1 / |w|^2.
         self.weight = nn.Parameter(torch.empty(classes, dim).normal_(std=dim**-0.5))
 
+    @abstractmethod
     def judge(self, batch: Batch) -> Terms:
         """Choose scale, margin and modified targets for one batch; only a learned scale has a gradient."""
-        raise NotImplementedError
 
     def forward(self, features: Tensor, labels: Tensor, *, keep_logits: bool = False) -> HeadOutput:
         """Compute the loss of features (N, D), of any length and floating type, with labels (N,) int64.
