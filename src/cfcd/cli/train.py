@@ -97,10 +97,12 @@ def train(
     except KeyboardInterrupt:
         from cfcd.training.checkpoints import FILE
 
-        kept = "the last checkpoint is kept" if (out / FILE).exists() else "there is no checkpoint yet"
+        if (out / FILE).exists():
+            state, then = "the last checkpoint is kept", "goes on from there"
+        else:
+            state, then = "there is no checkpoint yet", "begins anew"
         raise Interrupted(
-            f"Interrupted; {kept} in {out}.",
-            f"The same command with --resume {'goes on from there' if 'kept' in kept else 'begins anew'}.",
+            f"Interrupted; {state} in {out}.", f"The same command with --resume {then}."
         ) from None
     if os.environ.get("RANK", "0") != "0":
         return  # under torchrun the first process speaks for all
