@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cfcd.evaluation.plots import Curve, _dot, _Frame, _legend, _line, _n, _polyline, _svg, _text
+from cfcd.evaluation.plots import Curve, Frame, dot, legend, line, polyline, px, svg, text
 from cfcd.gallery.calibration import Bin, Calibration
 
 _PERCENT = (0, 20, 40, 60, 80, 100)
@@ -21,16 +21,16 @@ def reliability_plot(calibration: Calibration) -> str:
     for one in bins:
         x = frame.x(_middle(one))
         low, high = frame.y(100 * one.share.low), frame.y(100 * one.share.high)
-        parts.append(f'<path class="axis" d="M{_n(x)} {_n(low)}V{_n(high)}"/>')
+        parts.append(f'<path class="axis" d="M{px(x)} {px(low)}V{px(high)}"/>')
     curve = Curve("", tuple((_middle(one), 100 * one.share.precision) for one in bins))
-    parts.append(_polyline(frame, curve))
+    parts.append(polyline(frame, curve))
     for one in bins:
         said = (
             f"score {one.low:.3f} to {one.high:.3f}: {one.share.right:,} of {one.share.hits:,} hits right, "
             f"{100 * one.share.precision:.1f} %"
         )
-        parts.append(_dot(frame, _middle(one), 100 * one.share.precision, curve, said))
-    return _svg("Precision by score", parts)
+        parts.append(dot(frame, _middle(one), 100 * one.share.precision, curve, said))
+    return svg("Precision by score", parts)
 
 
 def threshold_plot(steps: Sequence[tuple[float, float, float]], calibration: Calibration) -> str:
@@ -47,28 +47,28 @@ def threshold_plot(steps: Sequence[tuple[float, float, float]], calibration: Cal
         Curve("precision above", tuple((score, precision) for score, precision, _ in steps), "a"),
         Curve("right hits kept", tuple((score, kept) for score, _, kept in steps), "b"),
     )
-    parts += [_polyline(frame, curve) for curve in curves]
-    return _svg("Precision and right hits kept, by threshold", [*parts, *_legend(frame, curves)])
+    parts += [polyline(frame, curve) for curve in curves]
+    return svg("Precision and right hits kept, by threshold", [*parts, *legend(frame, curves)])
 
 
-def _scores(low: float, high: float) -> tuple[_Frame, list[float]]:
+def _scores(low: float, high: float) -> tuple[Frame, list[float]]:
     """Make the axis of scores, from a round number below to one above, and its ticks."""
     step = next(step for step in (0.02, 0.05, 0.1, 0.2, 0.5) if (high - low) / step <= 8)
     start, stop = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
     ticks = [round(at * step, 2) for at in range(start, stop + 1)]
-    return _Frame.of((ticks[0], ticks[-1])), ticks
+    return Frame.of((ticks[0], ticks[-1])), ticks
 
 
-def _thresholds(frame: _Frame, calibration: Calibration) -> list[str]:
+def _thresholds(frame: Frame, calibration: Calibration) -> list[str]:
     """Mark where match and maybe begin."""
     parts = []
     marks = (("match", calibration.match, 12), ("maybe", calibration.maybe, 27))
     for name, threshold, height in marks:
         x = frame.x(threshold.score)
-        parts.append(_line(x, frame.y(100), x, frame.bottom, "mean"))
+        parts.append(line(x, frame.y(100), x, frame.bottom, "mean"))
         side, anchor = (5, "start") if x < _NARROW else (-5, "end")  # the words stay within the axes
         words = f"{name} {threshold.score:.3f}"
-        parts.append(_text(x + side, frame.y(100) + height, words, anchor, "strong"))
+        parts.append(text(x + side, frame.y(100) + height, words, anchor, "strong"))
     return parts
 
 

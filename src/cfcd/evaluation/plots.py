@@ -35,8 +35,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """Place data within the axes: `x` and `y` turn values into pixels."""
+class Frame:
+    """Place data within the axes: `x` and `y` turn values into pixels; the axes end at `right` and `bottom`."""
 
     x: Callable[[float], float]
     y: Callable[[float], float]
@@ -46,7 +46,8 @@ class _Frame:
     @classmethod
     def of(
         cls, x: Point, y: Point = (0, 100), *, log: bool = False, size: Point = (_WIDTH, _HEIGHT)
-    ) -> _Frame:
+    ) -> Frame:
+        """Span the values from the first to the last of `x` and of `y`; the size is in pixels."""
         right, bottom = size[0] - _RIGHT, size[1] - _BOTTOM
         across = math.log if log else float
         start, stop = across(x[0]), across(x[1])
@@ -63,32 +64,32 @@ class _Frame:
         """Draw grid lines, their values and the names of both axes."""
         parts = []
         for v in y_ticks:
-            parts.append(_line(_LEFT, self.y(v), self.right, self.y(v), "rule"))
-            parts.append(_text(_LEFT - 7, self.y(v) + 4, f"{v:g}", "end"))
+            parts.append(line(_LEFT, self.y(v), self.right, self.y(v), "rule"))
+            parts.append(text(_LEFT - 7, self.y(v) + 4, f"{v:g}", "end"))
         for v in x_ticks:
             if upright:
-                parts.append(_line(self.x(v), _TOP, self.x(v), self.bottom, "rule"))
-            parts.append(_text(self.x(v), self.bottom + 17, f"{v:,g}", "middle"))
-        parts.append(_line(_LEFT, self.bottom, self.right, self.bottom, "axis"))
+                parts.append(line(self.x(v), _TOP, self.x(v), self.bottom, "rule"))
+            parts.append(text(self.x(v), self.bottom + 17, f"{v:,g}", "middle"))
+        parts.append(line(_LEFT, self.bottom, self.right, self.bottom, "axis"))
         parts.append(
-            _text((_LEFT + self.right) / 2, self.bottom + (35 if x_ticks else 20), x_name, "middle", "name")
+            text((_LEFT + self.right) / 2, self.bottom + (35 if x_ticks else 20), x_name, "middle", "name")
         )
         middle = (_TOP + self.bottom) / 2
-        turned = _text(0, 0, y_name, "middle", "name")
-        parts.append(f'<g transform="translate(12 {_n(middle)}) rotate(-90)">{turned}</g>')
+        turned = text(0, 0, y_name, "middle", "name")
+        parts.append(f'<g transform="translate(12 {px(middle)}) rotate(-90)">{turned}</g>')
         return parts
 
 
 def precision_recall_plot(curves: Sequence[Curve]) -> str:
     """Draw mean interpolated precision over recall, both in percent."""
-    frame = _Frame.of((0, 100))
+    frame = Frame.of((0, 100))
     ticks = (0, 20, 40, 60, 80, 100)
     parts = frame.axes(ticks, ticks, "recall, %", "precision, %", upright=True)
     for curve in curves:
-        parts.append(_polyline(frame, curve))
+        parts.append(polyline(frame, curve))
         for recall, precision in curve.points[::10]:
-            parts.append(_dot(frame, recall, precision, curve, f"recall {recall:g} %: {precision:.1f} %"))
-    return _svg("Precision over recall", [*parts, *_legend(frame, curves)])
+            parts.append(dot(frame, recall, precision, curve, f"recall {recall:g} %: {precision:.1f} %"))
+    return svg("Precision over recall", [*parts, *legend(frame, curves)])
 
 
 def recall_plot(curves: Sequence[Curve]) -> str:
@@ -96,16 +97,16 @@ def recall_plot(curves: Sequence[Curve]) -> str:
     last = max(2.0, *(curve.points[-1][0] for curve in curves))
     least = min(y for curve in curves for _, y in curve.points)
     floor, step = _floor(least)
-    frame = _Frame.of((1, last), (floor, 100), log=True)
+    frame = Frame.of((1, last), (floor, 100), log=True)
     y_ticks = range(floor, 101, step)
     x_ticks = [k for k in _STEPS if k <= last]
     parts = frame.axes(x_ticks, y_ticks, "first k images", "queries with a right one, %", upright=True)
     for curve in curves:
-        parts.append(_polyline(frame, curve))
+        parts.append(polyline(frame, curve))
         for k, share in curve.points:
             if k in _MARKED_RECALLS:
-                parts.append(_dot(frame, k, share, curve, f"R@{k:g}: {share:.1f} %"))
-    return _svg("Recall at k", [*parts, *_legend(frame, curves, right=True)])
+                parts.append(dot(frame, k, share, curve, f"R@{k:g}: {share:.1f} %"))
+    return svg("Recall at k", [*parts, *legend(frame, curves, right=True)])
 
 
 def _floor(least: float) -> tuple[int, int]:
@@ -125,7 +126,7 @@ def sorted_bars_plot(queries: Sequence[tuple[str, float]]) -> str:
     ordered = sorted(queries, key=lambda query: -query[1])
     n = len(ordered)
     size = (2 * _WIDTH + 24, 260.0)  # two columns of a page
-    frame = _Frame.of((0, n), size=size)
+    frame = Frame.of((0, n), size=size)
     mean = math.fsum(ap for _, ap in ordered) / n
     ticks = (0, 20, 40, 60, 80, 100)
     parts = frame.axes((), ticks, _count(n) + ", best first", "AP, %", upright=False)
@@ -141,13 +142,13 @@ def sorted_bars_plot(queries: Sequence[tuple[str, float]]) -> str:
         left, wide = frame.x(start), frame.x(stop) - frame.x(start)
         # The invisible bar behind lets the pointer find a query whose average precision is near zero.
         parts.append(
-            f"<g><title>{safe(said)}</title>{_rect(left, _TOP, wide, frame.bottom - _TOP, 'ghost')}"
-            f"{_rect(left, frame.y(height), wide - gap, frame.bottom - frame.y(height), 'bar')}</g>"
+            f"<g><title>{safe(said)}</title>{rect(left, _TOP, wide, frame.bottom - _TOP, 'ghost')}"
+            f"{rect(left, frame.y(height), wide - gap, frame.bottom - frame.y(height), 'bar')}</g>"
         )
-    parts.append(_line(_LEFT, frame.y(mean), frame.right, frame.y(mean), "mean"))
+    parts.append(line(_LEFT, frame.y(mean), frame.right, frame.y(mean), "mean"))
     above = -6 if mean < 90 else 15
-    parts.append(_text(frame.right - 4, frame.y(mean) + above, f"mean {mean:.1f}", "end", "strong"))
-    return _svg("Average precision of every query", parts, size[0], size[1] - 16)  # no ticks below
+    parts.append(text(frame.right - 4, frame.y(mean) + above, f"mean {mean:.1f}", "end", "strong"))
+    return svg("Average precision of every query", parts, size[0], size[1] - 16)  # no ticks below
 
 
 def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
@@ -157,10 +158,10 @@ def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
         pairs: (id, percent in A, percent in B).
     """
     size = (_WIDTH, _WIDTH - _LEFT - _RIGHT + _TOP + _BOTTOM)  # so that the axes are a square
-    frame = _Frame.of((0, 100), size=size)
+    frame = Frame.of((0, 100), size=size)
     ticks = (0, 20, 40, 60, 80, 100)
     parts = frame.axes(ticks, ticks, "AP in A, %", "AP in B, %", upright=True)
-    parts.append(_line(frame.x(0), frame.y(0), frame.x(100), frame.y(100), "even"))
+    parts.append(line(frame.x(0), frame.y(0), frame.x(100), frame.y(100), "even"))
     places: dict[tuple[float, float, str], list[str]] = defaultdict(list)
     cell = 0.5 if len(pairs) <= 2000 else 2.0  # percent; a page with a dot for each of 100,000 would not open
     for key, a, b in pairs:
@@ -172,13 +173,13 @@ def scatter_plot(pairs: Sequence[tuple[str, float, float]]) -> str:
         radius = min(16.0, 2.2 + 1.3 * math.sqrt(len(said)))
         title = said[0] if len(said) == 1 else f"{_count(len(said))} near {a:g} to {b:g}"
         parts.append(
-            f'<circle class="spot {winner}" cx="{_n(frame.x(a))}" cy="{_n(frame.y(b))}" r="{_n(radius)}">'
+            f'<circle class="spot {winner}" cx="{px(frame.x(a))}" cy="{px(frame.y(b))}" r="{px(radius)}">'
             f"<title>{safe(title)}</title></circle>"
         )
     wins, losses = sum(b > a for _, a, b in pairs), sum(b < a for _, a, b in pairs)
-    parts.append(_text(frame.x(2), frame.y(94), f"B better: {wins:,}", "start", "strong b"))
-    parts.append(_text(frame.x(98), frame.y(3), f"A better: {losses:,}", "end", "strong a"))
-    return _svg("Average precision of every query in A and B", parts, *size)
+    parts.append(text(frame.x(2), frame.y(94), f"B better: {wins:,}", "start", "strong b"))
+    parts.append(text(frame.x(98), frame.y(3), f"A better: {losses:,}", "end", "strong a"))
+    return svg("Average precision of every query in A and B", parts, *size)
 
 
 def levels_plot(levels: Sequence[tuple[str, float]], name: str) -> str:
@@ -189,17 +190,17 @@ def levels_plot(levels: Sequence[tuple[str, float]], name: str) -> str:
         name: What the levels are.
     """
     size = (_WIDTH, 230.0)
-    frame = _Frame.of((0, len(levels) - 1 + 0.15), size=size)
+    frame = Frame.of((0, len(levels) - 1 + 0.15), size=size)
     parts = frame.axes((), (0, 25, 50, 75, 100), "", "mAP, %", upright=False)
     first = frame.y(levels[0][1])
-    parts.append(_line(_LEFT, first, frame.right, first, "even"))
+    parts.append(line(_LEFT, first, frame.right, first, "even"))
     curve = Curve("", tuple((float(at), percent) for at, (_, percent) in enumerate(levels)))
-    parts.append(_polyline(frame, curve))
+    parts.append(polyline(frame, curve))
     for at, (words, percent) in enumerate(levels):
-        parts.append(_dot(frame, at, percent, curve, f"{words}: {percent:.1f} %"))
-        parts.append(_text(frame.x(at), frame.bottom + 17, words, "middle"))
-    parts.append(_text((_LEFT + frame.right) / 2, frame.bottom + 35, name, "middle", "name"))
-    return _svg("mAP at every level", parts, *size)
+        parts.append(dot(frame, at, percent, curve, f"{words}: {percent:.1f} %"))
+        parts.append(text(frame.x(at), frame.bottom + 17, words, "middle"))
+    parts.append(text((_LEFT + frame.right) / 2, frame.bottom + 35, name, "middle", "name"))
+    return svg("mAP at every level", parts, *size)
 
 
 def bar(value: float, *, most: float = 100.0, signed: bool = False) -> str:
@@ -210,7 +211,7 @@ def bar(value: float, *, most: float = 100.0, signed: bool = False) -> str:
     middle = '<path class="axis" d="M50 0v10"/>' if signed else ""
     return (
         '<svg class="mini" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="track" width="100" height="10"/>{_rect(start, 0, wide, 10, role)}{middle}</svg>'
+        f'<rect class="track" width="100" height="10"/>{rect(start, 0, wide, 10, role)}{middle}</svg>'
     )
 
 
@@ -218,8 +219,8 @@ def interval(value: float, low: float, high: float) -> str:
     """Draw a mean as a bar from 0 to 100 percent whose end fades over its interval."""
     return (
         '<svg class="mini" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="track" y="2" width="100" height="6"/>{_rect(0, 2, low, 6, "bar")}'
-        f"{_rect(low, 2, high - low, 6, 'band')}{_rect(value - 0.4, 0, 0.8, 10, 'tip')}</svg>"
+        f'<rect class="track" y="2" width="100" height="6"/>{rect(0, 2, low, 6, "bar")}'
+        f"{rect(low, 2, high - low, 6, 'band')}{rect(value - 0.4, 0, 0.8, 10, 'tip')}</svg>"
     )
 
 
@@ -228,53 +229,59 @@ def safe(text: str) -> str:
     return escape(printable(text))
 
 
-def _svg(name: str, parts: Sequence[str], width: float = _WIDTH, height: float = _HEIGHT) -> str:
-    head = f'<svg class="plot" viewBox="0 0 {_n(width)} {_n(height)}" role="img" aria-label="{name}">'
+def svg(name: str, parts: Sequence[str], width: float = _WIDTH, height: float = _HEIGHT) -> str:
+    """Put the parts of a plot together; sizes in pixels."""
+    head = f'<svg class="plot" viewBox="0 0 {px(width)} {px(height)}" role="img" aria-label="{name}">'
     return "\n".join((head, *parts, "</svg>"))
 
 
-def _polyline(frame: _Frame, curve: Curve) -> str:
-    points = " ".join(f"{_n(frame.x(x))},{_n(frame.y(y))}" for x, y in curve.points)
+def polyline(frame: Frame, curve: Curve) -> str:
+    """Draw a curve within the axes."""
+    points = " ".join(f"{px(frame.x(x))},{px(frame.y(y))}" for x, y in curve.points)
     return f'<polyline class="curve {curve.role}" points="{points}"/>'
 
 
-def _legend(frame: _Frame, curves: Sequence[Curve], *, right: bool = False) -> list[str]:
+def legend(frame: Frame, curves: Sequence[Curve], *, right: bool = False) -> list[str]:
     """Name the curves, if they have names, in a lower corner: such curves keep to the top."""
     parts = []
     named = [curve for curve in curves if curve.name]
     for at, curve in enumerate(named):
         y = frame.bottom - 16 - 20 * (len(named) - 1 - at)
         x = frame.right - 64 if right else _LEFT + 14
-        sample = f"{_n(x)},{_n(y)} {_n(x + 30)},{_n(y)}"
+        sample = f"{px(x)},{px(y)} {px(x + 30)},{px(y)}"
         parts.append(f'<polyline class="curve {curve.role}" points="{sample}"/>')
-        parts.append(_text(x + 38, y + 4, curve.name, "start", f"strong {curve.role}"))
+        parts.append(text(x + 38, y + 4, curve.name, "start", f"strong {curve.role}"))
     return parts
 
 
-def _dot(frame: _Frame, x: float, y: float, curve: Curve, said: str) -> str:
+def dot(frame: Frame, x: float, y: float, curve: Curve, said: str) -> str:
+    """Mark a value of a curve; the pointer on it reads what is said."""
     title = safe(f"{curve.name}, {said}" if curve.name else said)
     return (
-        f'<circle class="dot {curve.role}" cx="{_n(frame.x(x))}" cy="{_n(frame.y(y))}" r="4">'
+        f'<circle class="dot {curve.role}" cx="{px(frame.x(x))}" cy="{px(frame.y(y))}" r="4">'
         f"<title>{title}</title></circle>"
     )
 
 
-def _rect(x: float, y: float, width: float, height: float, role: str) -> str:
-    return f'<rect class="{role}" x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"/>'
+def rect(x: float, y: float, width: float, height: float, role: str) -> str:
+    """Draw a rectangle, in pixels; the role is its class in the style sheet."""
+    return f'<rect class="{role}" x="{px(x)}" y="{px(y)}" width="{px(width)}" height="{px(height)}"/>'
 
 
-def _line(x_1: float, y_1: float, x_2: float, y_2: float, role: str) -> str:
-    return f'<line class="{role}" x1="{_n(x_1)}" y1="{_n(y_1)}" x2="{_n(x_2)}" y2="{_n(y_2)}"/>'
+def line(x_1: float, y_1: float, x_2: float, y_2: float, role: str) -> str:
+    """Draw a straight line, in pixels."""
+    return f'<line class="{role}" x1="{px(x_1)}" y1="{px(y_1)}" x2="{px(x_2)}" y2="{px(y_2)}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str, role: str = "tick") -> str:
-    return f'<text class="{role}" x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}">{safe(text)}</text>'
+def text(x: float, y: float, words: str, anchor: str, role: str = "tick") -> str:
+    """Write words at a place in pixels; the anchor is start, middle or end."""
+    return f'<text class="{role}" x="{px(x)}" y="{px(y)}" text-anchor="{anchor}">{safe(words)}</text>'
 
 
 def _count(n: int) -> str:
     return f"{n:,} {'query' if n == 1 else 'queries'}"
 
 
-def _n(value: float) -> str:
+def px(value: float) -> str:
     """Write a length to a hundredth of a pixel."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
