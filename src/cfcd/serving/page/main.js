@@ -1,0 +1,250 @@
+// The page: the address says what is looked at, this brings it about.
+
+import * as api from "./api.js";
+import { Detail } from "./detail.js";
+import { $, announce, fill, make } from "./dom.js";
+import { Filters } from "./filters.js";
+import { watchIntake } from "./intake.js";
+import { MOST_PICTURES, QueryPanel, learn, request } from "./query.js";
+import { Results, badge, shownWords } from "./results.js";
+import { go, href, joined, keepUpload, onChange, read, searchKey, tell } from "./state.js";
+import { count, findings, number, score } from "./words.js";
+
+const PAGE = 48; // pictures at a time: divides into 2, 3, 4 and 6 columns
+const KEPT = 12; // searches that Back shows at once
+
+const kept = new Map();
+let known = null; // what GET /v1/gallery said
+let current = { key: null, items: [], record: null };
+let asking = null;
+let overdue = 0;
+
+const query = new QueryPanel({ change: (parts) => go({ query: parts, hit: null }), offer: take });
+const filters = new Filters({ change: (where) => go({ where, hit: null }) });
+const results = new Results({
+  link: (item) => {
+    const state = read();
+    return state.query.length ? href({ ...state, hit: item.id }) : href({ query: [{ id: item.id }], where: state.where });
+  },
+  open: (id) => (read().query.length ? go({ hit: id }, { opened: true }) : go({ query: [{ id }] })),
+});
+const detail = new Detail({
+  hit: (id) => current.items.find((item) => item.id === id),
+  beside: (id, step) => current.items[current.items.findIndex((item) => item.id === id) + step]?.id,
+  turn: (id) => go({ hit: id }, { replace: true }),
+  shut: () => {
+    const { hit } = read();
+    // Closing what was opened from here is going back; a link that led right into it has no before.
+    if (hit && history.state?.opened) history.back();
+    else go({ hit: null }, { replace: true });
+    results.focus(hit);
+  },
+});
+
+function take(files, add) {
+  const before = add ? read().query : [];
+  const room = MOST_PICTURES - before.length;
+  const taken = [...files].slice(0, room).map((file) => ({ file: keepUpload(file), box: null }));
+  if (files.length > room) announce(`A query has at most ${MOST_PICTURES} pictures; the others were left out.`);
+  go({ query: [...before, ...taken], hit: null });
+}
+
+function complain(problem, again = null) {
+  const box = $("problem");
+  box.replaceChildren(make("strong", { textContent: problem.message }), make("span", { textContent: problem.mend ?? "" }));
+  if (again) {
+    const button = make("button", { type: "button" }, "Try again");
+    button.addEventListener("click", again);
+    box.append(button);
+  }
+  box.hidden = false;
+}
+
+function busy(words) {
+  clearTimeout(overdue);
+  results.list.ariaBusy = String(Boolean(words));
+  if (!words) {
+    $("busy").hidden = true;
+    return;
+  }
+  $("busy-words").textContent = words;
+  // What is answered at once should not flicker.
+  overdue = setTimeout(() => {
+    $("busy").hidden = false;
+    announce(words);
+  }, 150);
+}
+
+/** Ask the service for a page of what the state wants. */
+async function ask(state, offset, signal) {
+  const where = joined(state.where);
+  const k = Math.min(PAGE, known ? known.max_k - offset : PAGE);
+  if (state.query.length === 0) {
+    const answer = await api.items({ where, offset, k }, signal);
+    return { answer: { ...answer, more: offset + answer.items.length < answer.total }, items: answer.items };
+  }
+  const parts = await Promise.all(state.query.map((part) => request(part, signal)));
+  const answer = await api.search(parts, { where, offset, k }, signal);
+  return { answer, items: answer.hits };
+}
+
+/** Run what asks, one at a time: the last one counts. */
+async function run(words, does, again) {
+  asking?.abort();
+  const own = (asking = new AbortController());
+  $("problem").hidden = true;
+  busy(words);
+  try {
+    await does(own.signal);
+  } catch (problem) {
+    if (asking !== own) return;
+    if (problem.name === "AbortError") complain({ message: "The search was cancelled." }, again);
+    else if (problem instanceof api.Problem) complain(problem, again);
+    else throw problem;
+  } finally {
+    if (asking === own) {
+      asking = null;
+      busy(null);
+    }
+  }
+}
+
+function search(state) {
+  const key = searchKey(state);
+  if (key === current.key) return;
+  if (current.key !== null && current.record) current.record.scroll = scrollY;
+  current = { key, items: [], record: null };
+  const before = kept.get(key);
+  if (before) {
+    asking?.abort();
+    asking = null;
+    busy(null);
+    $("problem").hidden = true;
+    display(state, before);
+    scrollTo(0, before.scroll);
+    return;
+  }
+  const again = () => {
+    current.key = null;
+    search(read());
+  };
+  run(state.query.length ? "Searching" : "Loading", async (signal) => {
+    const { answer, items } = await ask(state, 0, signal);
+    if (signal.aborted) return;
+    const record = { answer, items, scroll: 0 };
+    kept.set(key, record);
+    if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+    display(state, record);
+    if (state.query.length && scrollY > $("main").offsetTop) $("main").scrollIntoView();
+    announce(shownWords(items, $("headline").textContent));
+  }, again);
+}
+
+function display(state, record) {
+  current.record = record;
+  current.items = record.items;
+  learn(record.items);
+  results.show(record.items);
+  headline(state, record);
+  detail.show(read());
+  if (document.activeElement === document.body && state.query.length) $("headline").focus({ preventScroll: true });
+}
+
+function headline(state, { answer, items }) {
+  const filtered = state.where.length > 0;
+  let said;
+  if (state.query.length) {
+    said = findings(answer, items, { items: known?.items ?? items.length, several: state.query.length > 1, filtered });
+  } else if (filtered) {
+    said = { headline: count(answer.total, "picture"), subline: "Choose one to search with it." };
+  } else {
+    said = { headline: "Or start with one of these", subline: "" };
+  }
+  $("headline").replaceChildren(...(said.verdict ? [badgeSign(said.verdict)] : []), said.headline);
+  $("subline").textContent = said.subline;
+  $("more").hidden = !answer.more || (known && items.length >= known.max_k);
+}
+
+/** The headline says the verdict in words; its badge is the sign alone. */
+function badgeSign(verdict) {
+  const sign = badge(verdict);
+  sign.lastChild.remove();
+  return sign;
+}
+
+function more() {
+  const state = read();
+  const { record } = current;
+  if (!record || asking) return;
+  run("Loading more", async (signal) => {
+    const { answer, items } = await ask(state, record.items.length, signal);
+    if (signal.aborted || current.record !== record) return;
+    // The gallery may have changed since, and brought some of these back.
+    const fresh = items.filter((item) => !record.items.some(({ id }) => id === item.id));
+    record.items = current.items = [...record.items, ...fresh];
+    record.answer = { ...record.answer, more: answer.more };
+    learn(fresh);
+    results.append(fresh)?.focus();
+    headline(state, record);
+    announce(`${count(fresh.length, "more picture")} shown`);
+  }, more);
+}
+
+function about(gallery) {
+  const { index, calibration } = gallery;
+  fill($("about-facts"), [
+    ["Name", gallery.name],
+    ["Pictures", number(gallery.items)],
+    ["Model", gallery.model],
+    ["Descriptor", `${number(gallery.dim)} numbers`],
+    ["Index", index?.kind],
+    ["Calibration", calibration
+      ? `match from ${score(calibration.match.score)} on, maybe from ${score(calibration.maybe.score)} on`
+      : "none: cfcd calibrate makes one"],
+    ["Warning", gallery.random_weights ? "the model has random weights: its findings mean nothing" : ""],
+  ]);
+}
+
+async function meet() {
+  try {
+    known = await api.gallery();
+  } catch (problem) {
+    complain(problem, meet);
+    return;
+  }
+  document.title = `${known.name} · cfcd`;
+  $("name").textContent = known.name;
+  $("count").textContent = count(known.items, "picture");
+  filters.offer(known);
+  about(known);
+  if (current.record) headline(read(), current.record);
+}
+
+onChange((state) => {
+  $("main").dataset.mode = state.query.length ? "asked" : "start";
+  query.show(state.query);
+  filters.show(state.where);
+  if (state.lost) announce("Pictures of an earlier visit are gone: give them again.");
+  search(state);
+  if (current.record) detail.show(state);
+});
+
+addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  const writing = event.target instanceof Element && event.target.closest("input, select, textarea");
+  if (event.key === "/" && !writing && !document.querySelector("dialog[open]")) {
+    event.preventDefault();
+    filters.focus();
+  } else if (event.key === "Escape" && asking) {
+    asking.abort();
+  }
+});
+$("cancel").addEventListener("click", () => asking?.abort());
+$("more").addEventListener("click", more);
+$("home").addEventListener("click", () => scrollTo(0, 0));
+$("show-about").addEventListener("click", () => $("about").showModal());
+$("shut-about").addEventListener("click", () => $("about").close());
+watchIntake({ take, asked: () => read().query.length > 0, refuse: (words) => complain({ message: words, mend: "Drop or paste a picture file." }) });
+history.scrollRestoration = "manual"; // results come later than the browser would scroll
+meet();
+tell();
