@@ -7,7 +7,7 @@ from PIL import Image
 from cfcd.explaining import Explanation, Match, Regions
 from cfcd.explaining.drawing import MOST_LINES, SIDE, draw_explanation, say_matches, say_regions
 from cfcd.explaining.heat import coloured, outline, ramp
-from cfcd.explaining.lines import Line, draw_lines
+from cfcd.explaining.lines import THIN, Line, draw_lines
 
 
 def regions(shares, size=(96, 64), area=None):
@@ -60,7 +60,7 @@ def test_an_outline_runs_around_the_cells_alone():
 
 def test_lines_begin_and_end_at_their_points():
     page = Image.new("RGB", (300, 200), "white")
-    draw_lines(page, [Line((50, 60), (250, 140)), Line((40, 150), (240, 20), False)])
+    draw_lines(page, [Line((50, 60), (250, 140)), Line((40, 150), (240, 20), THIN)])
     pixels = np.asarray(page, int)
     for x, y in ((50, 60), (250, 140), (40, 150), (240, 20)):
         assert np.ptp(pixels[y, x]) > 60

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageColor, ImageDraw
 
 from cfcd.errors import UsageError
-from cfcd.training.matches import PAIR_COLOURS, SIDE, MatchedPair, draw_matches
+from cfcd.explaining import lines
+from cfcd.training.matches import SIDE, MatchedPair, draw_matches
 
 LEFT, RIGHT = (90, 90, 96), (70, 76, 70)  # told apart from each other and from every pair's colour
-COLOURS = [ImageColor.getrgb(colour) for colour in PAIR_COLOURS]
+COLOURS = [ImageColor.getrgb(colour) for colour in lines.COLOURS]
 
 
 def matched(pairs, grid=(5, 5), left=(224, 224), right=(224, 224), **more) -> MatchedPair:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cfcd.explaining.heat import coloured, outline, ramp
-from cfcd.explaining.lines import Line, Point, draw_lines
+from cfcd.explaining.lines import THIN, Line, Point, draw_lines
 from cfcd.files import atomic_write
 from cfcd.lettering import font, write
 from cfcd.pictures import load_picture
@@ -119,7 +119,11 @@ def draw_explanation(
         page.paste(panel.dimmed(), (panel.left, lower))
     write(pen, (_MARGIN, lower - 34), say_matches(explanation), font(18), _INK, room)
     lines = [
-        Line(panels[0].at(match.query, lower), panels[1].at(match.hit, lower), match.distinct)
+        Line(
+            panels[0].at(match.query, lower),
+            panels[1].at(match.hit, lower),
+            1.0 if match.distinct else THIN,
+        )
         for match in explanation.matches[:MOST_LINES]
     ]
     draw_lines(page, lines)

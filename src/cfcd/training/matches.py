@@ -9,23 +9,19 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from cfcd.errors import UsageError
+from cfcd.explaining.lines import Line, Point, draw_lines
 from cfcd.files import atomic_write
 from cfcd.lettering import font, write
 
 Cell = tuple[int, int]
-Point = tuple[float, float]
 
 SIDE = 400
 """Longer side of a drawn picture, in pixels."""
-PAIR_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
-"""Okabe and Ito's colours, told apart by colour-blind people too; their black is lost on photos."""
 
-_PAGE, _INK, _SOFT, _RIM = "#ffffff", "#1c2128", "#5b6572", "#ffffff"
+_PAGE, _INK, _SOFT = "#ffffff", "#1c2128", "#5b6572"
 _MARGIN, _GAP, _HEAD, _CAPTION, _APART = 28, 24, 100, 30, 24  # pixels
 _BOW = 64  # pixels by which lines from the first and the last column of the anchor are apart half-way
 _ROOM = 20  # pixels above and below the pictures, into which the lines of the outermost cells bend
-_FINER = 3  # lines are drawn this much larger, then shrunk, for smooth edges
-_SEGMENTS = 32  # of a line
 _MANY = 40  # pairs from which lines get thinner
 _LEGEND = (
     "Left: anchor. Right: positive. Lines join the positions whose local descriptors were accepted as pairs."
@@ -114,39 +110,14 @@ def _row(pair: MatchedPair) -> Image.Image:
         corner = (i * (SIDE + _GAP) + (SIDE - picture.width) // 2, _ROOM + (height - picture.height) // 2)
         row.paste(picture, corner)
         corners.append(corner)
-    lines = Image.new("RGBA", (row.width * _FINER, row.height * _FINER))
-    pen = ImageDraw.Draw(lines)
-    thin = len(pair.pairs) > _MANY
-    # Sorted by the anchor's position, so that neighbours differ in colour.
-    curves = []
+    size = 0.6 if len(pair.pairs) > _MANY else 0.85
+    lines = []
     for cells in sorted(pair.pairs):
         start, stop = (_centre(cells[i], pair.grid, pictures[i], corners[i]) for i in (0, 1))
-        curves.append(_curve(start, stop, _BOW * ((cells[0][1] + 0.5) / pair.grid[1] - 0.5)))
-    for i, curve in enumerate(curves):
-        # The translucent rim keeps a line apart from the photo and from lines it crosses.
-        pen.line(curve, (255, 255, 255, 150), width=round((2.6 if thin else 4) * _FINER), joint="curve")
-        pen.line(curve, _colour(i), width=round((1.2 if thin else 2) * _FINER), joint="curve")
-    for i, curve in enumerate(curves):
-        for x, y in (curve[0], curve[-1]):
-            for radius, colour in ((4.2 if thin else 5.5, _RIM), (3 if thin else 4, _colour(i))):
-                r = radius * _FINER
-                pen.ellipse((x - r, y - r, x + r, y + r), colour)
-    lines = lines.resize(row.size, Image.Resampling.BOX)
-    row.paste(lines, (0, 0), lines)
+        # Bent by its column: straight lines within a row of the map would hide each other.
+        lines.append(Line(start, stop, size, _BOW * ((cells[0][1] + 0.5) / pair.grid[1] - 0.5)))
+    draw_lines(row, lines)
     return row
-
-
-def _curve(start: Point, stop: Point, bow: float) -> list[Point]:
-    """Bend a line down by `bow` half-way: straight ones within a row of the map would hide each other."""
-    parts = [i / _SEGMENTS for i in range(_SEGMENTS + 1)]
-    (x0, y0), (x1, y1) = start, stop
-    return [
-        ((x0 + (x1 - x0) * t) * _FINER, (y0 + (y1 - y0) * t + 4 * bow * t * (1 - t)) * _FINER) for t in parts
-    ]
-
-
-def _colour(number: int) -> str:
-    return PAIR_COLOURS[number % len(PAIR_COLOURS)]
 
 
 def _centre(cell: Cell, grid: tuple[int, int], picture: Image.Image, corner: Cell) -> Point:
