@@ -36,7 +36,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Frame:
-    """Place data within the axes: `x` and `y` turn values into pixels; the axes end at `right` and `bottom`."""
+    """Place data within axes that end at `right` and `bottom`: `x` and `y` turn values into pixels."""
 
     x: Callable[[float], float]
     y: Callable[[float], float]
