@@ -46,33 +46,44 @@ class Pictures:
             raise _missing(item)
         return item.path
 
+    def kept(self, item: Item, side: int, *, boxed: bool = False) -> Rendered | None:
+        """Give what `render` would, if it is at hand.
+
+        Raises:
+            PictureMissing: The file is not there any more.
+        """
+        return self._find(_mark(item, side, boxed))
+
     def render(self, item: Item, side: int, *, boxed: bool = False) -> Rendered:
         """Make a JPEG with a long side of at most `side` pixels, of the whole picture or the item's box.
 
         Raises:
             PictureMissing: The file cannot be read any more.
         """
-        try:
-            status = item.path.stat()
-        except (OSError, ValueError) as error:
-            raise _missing(item) from error
-        box = item.box if boxed else None
-        made_of = (str(item.path), status.st_ino, status.st_mtime_ns, status.st_size, side, box)
-        mark = hashlib.blake2b(repr(made_of).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-        with self._lock:
-            if mark in self._kept:
-                self._kept.move_to_end(mark)
-                return Rendered(self._kept[mark], mark)
+        mark = _mark(item, side, boxed)
+        if (found := self._find(mark)) is not None:
+            return found
         try:
             picture = load_picture(
-                item.path, box=box, long_side=side, allow_truncated=True, limits=self._reading.limits
+                item.path,
+                box=item.box if boxed else None,
+                long_side=side,
+                allow_truncated=True,
+                limits=self._reading.limits,
             )
         except PictureError as error:
             raise _missing(item) from error
-        jpeg = _encode(picture, side)
+        jpeg = _to_jpeg(picture, side)
         if side <= _KEPT_SIDE:
             self._keep(mark, jpeg)
         return Rendered(jpeg, mark)
+
+    def _find(self, mark: str) -> Rendered | None:
+        with self._lock:
+            if mark not in self._kept:
+                return None
+            self._kept.move_to_end(mark)
+            return Rendered(self._kept[mark], mark)
 
     def _keep(self, mark: str, jpeg: bytes) -> None:
         with self._lock:
@@ -83,7 +94,18 @@ class Pictures:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
 
 
-def _encode(picture: Image.Image, side: int) -> bytes:
+def _mark(item: Item, side: int, boxed: bool) -> str:
+    """Give what changes with the item, its file, or what is wanted of it; opening no file."""
+    try:
+        status = item.path.stat()
+    except (OSError, ValueError) as error:
+        raise _missing(item) from error
+    box = item.box if boxed else None
+    made_of = (item.id, str(item.path), status.st_ino, status.st_mtime_ns, status.st_size, side, box)
+    return hashlib.blake2b(ascii(made_of).encode(), digest_size=12).hexdigest()
+
+
+def _to_jpeg(picture: Image.Image, side: int) -> bytes:
     scale = side / max(picture.size)
     if scale < 1:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

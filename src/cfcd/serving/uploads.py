@@ -49,7 +49,7 @@ class Uploads:
         self.folder = folder.absolute()
 
     def add(
-        self, gallery: Gallery, picture: bytes, vector: NDArray[np.float32], row: NewItem, replace: bool
+        self, gallery: Gallery, picture: bytes, vector: NDArray[np.float32], row: NewItem, *, replace: bool
     ) -> str:
         """Save a picture and add it with its (D,) descriptor; gives the item's id. One thread at a time.
 
@@ -61,7 +61,6 @@ class Uploads:
         name = f"{time.strftime('%Y-%m')}/{secrets.token_hex(8)}.{_ending(picture)}"
         item = Item(row.id if row.id is not None else name, self.folder / name, row.label, row.split)
         item = replaced(item, extra=dict(row.extra))
-        check_row(item)
         with gallery._store.reading():
             old = gallery._store.find(item.id)
         if old is not None and not replace:
@@ -87,25 +86,25 @@ class Uploads:
         return item.id
 
 
-def check_row(item: Item) -> None:
+def check_row(row: NewItem) -> None:
     """Refuse a row that would be of no use to others.
 
     Raises:
         UsageError: An id, label or column is too long, empty, or no text that can be shown.
     """
-    for what, text in (("id", item.id), ("label", item.label), ("split", item.split)):
+    for what, text in (("id", row.id), ("label", row.label), ("split", row.split)):
         if text is not None and not _is_text(text):
             raise UsageError(
                 f"The {what} is empty, longer than {_LONGEST_ID} characters, or has control characters.",
                 "Give a short line of text.",
             )
-    if item.id.startswith("/") or ".." in item.id.split("/"):
+    if row.id is not None and {"", ".", ".."} & set(row.id.split("/")):
         raise UsageError(
-            f"The id {item.id!r} looks like a path out of a folder.", "Leave out / and .. in it."
+            f"The id {row.id!r} cannot stand in an address.", "Leave out . and .. between slashes."
         )
-    if len(item.extra) > _MOST_COLUMNS:
-        raise UsageError(f"The row has {len(item.extra)} columns.", f"Give at most {_MOST_COLUMNS}.")
-    for name, value in item.extra.items():
+    if len(row.extra) > _MOST_COLUMNS:
+        raise UsageError(f"The row has {len(row.extra)} columns.", f"Give at most {_MOST_COLUMNS}.")
+    for name, value in row.extra.items():
         if not _is_text(name) or name.lower() in BUILT_IN:
             raise UsageError(
                 f"A column cannot be called {name[:80]!r}.", f"Use other names than {', '.join(BUILT_IN)}."
@@ -115,7 +114,7 @@ def check_row(item: Item) -> None:
                 f"Column {name!r} is a list or table.", "Give texts, numbers, true, false or null."
             )
     try:
-        size = len(json.dumps(dict(item.extra), allow_nan=False).encode())
+        size = len(json.dumps(dict(row.extra), allow_nan=False).encode())
     except ValueError as error:
         raise UsageError("A column is not a finite number.", "Give null instead.") from error
     if size > _MOST_BYTES:
