@@ -42,6 +42,7 @@ def _options(
     cfcd check photos/                                  what is wrong with my pictures?
     cfcd index photos/ --out gallery/                   make them searchable; run again to update
     cfcd search gallery/ query.jpg --grid results.html  look at the matches
+    cfcd serve gallery/                                 search it in a browser, or over HTTP
     cfcd evaluate photos/                               how good is it on my labels?
     cfcd train photos/ --out run/                       make it better on my labels
     """
@@ -64,9 +65,10 @@ def _register() -> None:
     from cfcd.cli.info import info
     from cfcd.cli.landmarks import evaluate_landmarks
     from cfcd.cli.search import search
+    from cfcd.cli.serve import serve
     from cfcd.cli.train import train
 
-    searching = (check, encode, index, search, explain, remove, info)
+    searching = (check, encode, index, search, serve, explain, remove, info)
     keeping = (calibrate, duplicates, compact, export_descriptors, import_descriptors)
     measuring = (evaluate, compare, evaluate_landmarks)
     making = (train, create, import_official, demo)

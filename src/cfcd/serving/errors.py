@@ -51,6 +51,10 @@ class SlowBody(CfcdError):
     """Report a request whose bytes came too slowly."""
 
 
+class WrongMediaType(CfcdError):
+    """Report a request whose body is of another kind than its route takes."""
+
+
 class ForeignHost(CfcdError):
     """Report a request to a name that is not this service's."""
 
@@ -71,6 +75,7 @@ _STATUS: tuple[tuple[type[CfcdError], int], ...] = (
     (NoToken, 401),
     (BodyTooLarge, 413),
     (SlowBody, 408),
+    (WrongMediaType, 415),
     (ForeignHost, 421),
     (ForeignOrigin, 403),
     (PictureTooLarge, 413),
