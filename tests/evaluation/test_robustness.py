@@ -16,6 +16,7 @@ from cfcd.encoding import Encoder, encode_catalog, load_model
 from cfcd.errors import EvaluationError, PictureError, UsageError
 from cfcd.evaluation import plots, robustness
 from cfcd.evaluation.disturbances import DISTURBANCES, Disturbance, disturb
+from cfcd.evaluation.document import change_words
 from cfcd.evaluation.robustness import evaluate_robustness
 from cfcd.evaluation.robustness_document import example_query, write_robustness
 from cfcd.evaluation.run import evaluate
@@ -168,9 +169,10 @@ def test_text_json_and_files_say_the_same(hard: Path, encoder: Encoder, tmp_path
     assert row.split()[1:5] == ["45°", f"{first:.1f}", "180°", f"{second:.1f}"]
     rotation = saved["disturbances"][0]
     assert rotation["mAP"] == pytest.approx([first, second], abs=1e-4)
-    assert rotation["drop"] == pytest.approx(
-        [report.clean.mean - first, report.clean.mean - second], abs=1e-4
-    )
+    changes = [first - report.clean.mean, second - report.clean.mean]
+    assert rotation["change"] == pytest.approx(changes, abs=1e-4)
+    assert row.split()[-1] == change_words(report.results[0].mean - report.clean.mean)
+    assert row.split()[-1].startswith("-")
     assert saved["queries"][1]["rotation"] == pytest.approx(
         [level.aps[1] for level in report.results[0].levels], abs=1e-4
     )

@@ -11,6 +11,7 @@ from PIL import Image
 from cfcd.catalog import Item
 from cfcd.encoding.encoder import Reading
 from cfcd.evaluation.disturbances import Disturbance
+from cfcd.evaluation.document import change_words
 from cfcd.evaluation.intervals import Interval, bootstrap_mean
 from cfcd.evaluation.run import Evaluation
 
@@ -121,13 +122,13 @@ class RobustnessReport:
         return f"{len(self.queries):,} of {most:,} queries, spread evenly over the collection"
 
     def to_json(self) -> dict[str, Any]:
-        """Give what `json.dumps` takes: mAP and drop by disturbance and level, and every query."""
+        """Give what `json.dumps` takes: mAP and change by disturbance and level, and every query."""
         report, evaluation = self.evaluation.report, self.evaluation.to_json()
         mean, clean = bootstrap_mean(self.aps), bootstrap_mean(self.clean.aps)
         return {
             "mAP": round(self.mean, 4),
             "clean_mAP": round(self.clean.mean, 4),
-            "drop": round(self.clean.mean - self.mean, 4),
+            "change": round(self.mean - self.clean.mean, 4),
             "intervals": {"level": 0.95, "mAP": _ends(mean), "clean_mAP": _ends(clean)},
             "protocol": report.protocol,
             "ap_rule": report.ap_rule,
@@ -146,9 +147,9 @@ class RobustnessReport:
                     "strengths": list(result.disturbance.strengths),
                     "labels": list(result.disturbance.labels),
                     "mAP": [round(level.mean, 4) for level in result.levels],
-                    "drop": [round(self.clean.mean - level.mean, 4) for level in result.levels],
+                    "change": [round(level.mean - self.clean.mean, 4) for level in result.levels],
                     "mean_mAP": round(result.mean, 4),
-                    "mean_drop": round(self.clean.mean - result.mean, 4),
+                    "mean_change": round(result.mean - self.clean.mean, 4),
                 }
                 for result in self.results
             ],
@@ -168,19 +169,19 @@ class RobustnessReport:
         }
 
     def text(self) -> str:
-        """Give an aligned table for people: mAP by disturbance and level, its mean and the drop."""
+        """Give an aligned table for people: mAP by disturbance and level, its mean and the change."""
         most = max(len(result.levels) for result in self.results)
-        rows = [("disturbance", *(f"level {n}" for n in range(1, most + 1)), "mean", "drop")]
+        rows = [("disturbance", *(f"level {n}" for n in range(1, most + 1)), "mean", "change")]
         for result in self.results:
             cells = [
                 f"{label:<5} {level.mean:5.1f}"
                 for label, level in zip(result.disturbance.labels, result.levels, strict=True)
             ]
             cells += [""] * (most - len(cells))
-            drop = self.clean.mean - result.mean
-            rows.append((result.disturbance.name, *cells, f"{result.mean:.1f}", f"{drop:.1f}"))
-        drop = self.clean.mean - self.mean
-        rows.append(("all", *[""] * most, f"{self.mean:.1f}", f"{drop:.1f}"))
+            change = change_words(result.mean - self.clean.mean)
+            rows.append((result.disturbance.name, *cells, f"{result.mean:.1f}", change))
+        change = change_words(self.mean - self.clean.mean)
+        rows.append(("all", *[""] * most, f"{self.mean:.1f}", change))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
