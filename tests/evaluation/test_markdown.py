@@ -34,7 +34,9 @@ def test_a_whole_report_in_markdown():
     table = Table(
         ("class", "mAP, %", "B - A"), (("bridge", Bar(43.26), Bar(-1.0, signed=True)),), "1 hidden."
     )
-    figure = Figure("Curve", "<svg>no</svg>", "How to read.", Table(("k", "v"), (("1", "2.0"),)))
+    figure = Figure(
+        "Curve", "<svg>no</svg>", "How to read.", Table(("k", "v"), (("1", "2.0"),)), hint="Point."
+    )
     rows = (GridRow(GridCell(None, "q.jpg"), (GridCell(None, "h", 0.5, True),), "AP 1.0"),)
     document = Document(
         "Report",

@@ -66,7 +66,9 @@ def document(text: str, picture: Image.Image | Path | None = None) -> Document:
         text,
     )
     svg = plots.precision_recall_plot([curve])
-    figures = Figures((Figure(text, svg, text, table), Figure("wide", svg, "n", table, "wide")))
+    figures = Figures(
+        (Figure(text, svg, text, table), Figure("wide", svg, "n.", table, "wide", "Point at it."))
+    )
     grid = Grid((GridRow(GridCell(picture, text), (GridCell(picture, text, 0.5, True),), text),))
     return Document(
         text,
@@ -92,6 +94,10 @@ def test_markup_in_texts_is_shown_and_not_run(tmp_path: Path):
     assert not [attrs for _, attrs in reader.tags if any(name.startswith("on") for name in attrs)]
     assert not [attrs for tag, attrs in reader.tags if tag == "img" and attrs.get("src") == "x"]
     assert "".join(reader.text).count(NASTY) >= 12
+
+
+def test_a_page_says_what_a_pointer_shows(tmp_path: Path):
+    assert "<figcaption>n. Point at it.<details>" in written(tmp_path, "plain")
 
 
 def test_nothing_is_fetched(tmp_path: Path):

@@ -179,9 +179,10 @@ def _scatter(protocol: Protocol) -> Figure:
     return Figure(
         "Average precision of every query",
         plots.scatter_plot(protocol.pairs),
-        "Above the diagonal B is better. Larger dots are several queries; point at one for its name.",
+        "Above the diagonal B is better. Larger dots are several queries.",
         Table(("query", "A", "B", "B - A"), tuple(rows), f"The {_LISTED} that gained and lost most."),
         shape="tall",
+        hint="Point at a dot for its query.",
     )
 
 

@@ -66,6 +66,7 @@ class Figure:
         note: How to read it.
         data: What it shows, in figures; plain text has only these.
         shape: Room on a page: one place, the whole width, or two places below each other.
+        hint: What to do with a pointer; plain text leaves it out.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Figure:
     note: str
     data: Table
     shape: Literal["plain", "wide", "tall"] = "plain"
+    hint: str = ""
 
 
 @dataclass(frozen=True)

@@ -147,9 +147,10 @@ def queries_figure(queries: Sequence[tuple[str, float]]) -> Figure:
     return Figure(
         "Average precision of every query",
         plots.sorted_bars_plot(queries),
-        "Sorted, best first; point at a bar for its query.",
+        "Sorted, best first.",
         Table(("share of the queries, best first, %", "AP of the last of them, %"), tuple(rows)),
         shape="wide",
+        hint="Point at a bar for its query.",
     )
 
 

@@ -109,7 +109,7 @@ def _figure(figure: Figure) -> str:
     return f"""<figure class="{figure.shape}">
 <h3>{safe(figure.title)}</h3>
 <div class="scroll">{figure.svg}</div>
-<figcaption>{safe(figure.note)}{data}</figcaption>
+<figcaption>{safe(f"{figure.note} {figure.hint}".rstrip())}{data}</figcaption>
 </figure>"""
 
 
