@@ -162,6 +162,17 @@ def test_last_row_of_a_step_counts_and_order_does_not():
     assert (panel.series[0].steps.tolist(), panel.series[0].values.tolist()) == ([1, 2, 3], [3, 4, 6])
 
 
+def test_both_maps_of_one_step_are_drawn_and_explained():
+    rows = [*run(), {"step": 100, "phase": "fine", "epoch": 2, "mAP": 98.4, "of": "test"}]
+    figure = curves_figure(rows, "run")
+    line = lines_in(panels_in(figure)["mAP, %"])[0]
+    np.testing.assert_array_equal(line.get_xdata()[-2:], [100, 100])
+    np.testing.assert_allclose(line.get_ydata()[-2:], [84.9, 98.4])
+    said = "before and after the whitening"
+    assert said in figure.texts[-1].get_text()
+    assert said not in curves_figure(run(), "run").texts[-1].get_text()
+
+
 numbers = st.none() | st.floats() | st.integers(-(10**6), 10**6) | st.just("word")
 keys = st.sampled_from(
     ["loss", "classification", "triplets", "median", "scale", "accepted", "lr", "mAP", "epoch"]

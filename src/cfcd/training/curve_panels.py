@@ -44,7 +44,10 @@ class Panel:
 
 
 def panels_of(rows: Sequence[Row]) -> list[Panel]:
-    """Gather the panels that a log has values for; of several rows with one step, the last counts."""
+    """Gather the panels that a log has values for; of several rows with one step, the last counts.
+
+    Only mAPs all count: after the last step there are two, before and after the whitening is fitted again.
+    """
     training = training_rows(rows)
     fine = [row for row in training if row.get("phase") == "fine"]
     triplets = series_of(fine, "triplets")
@@ -62,7 +65,7 @@ def panels_of(rows: Sequence[Row]) -> list[Panel]:
     maps = [
         one
         for kind, colour in zip(kinds, _COLOURS, strict=False)
-        for one in series_of(monitored[kind], "mAP", kind, colour)
+        for one in series_of(monitored[kind], "mAP", kind, colour, repeated=True)
     ]
     every = [
         Panel("Loss", tuple(loss)),
@@ -82,21 +85,23 @@ def training_rows(rows: Sequence[Row]) -> list[Row]:
     return sorted((row for row in rows if "mAP" not in row), key=lambda row: int(row["step"]))
 
 
-def series_of(rows: Sequence[Row], key: str, name: str = "", colour: str = _BLUE) -> list[Series]:
-    """Take the finite numbers under a key: one series, or none if there are none."""
-    found = {
-        int(row["step"]): (float(row[key]), row.get("phase"))
-        for row in rows
-        if isinstance(row.get(key), int | float) and math.isfinite(row[key])
-    }
+def series_of(
+    rows: Sequence[Row], key: str, name: str = "", colour: str = _BLUE, *, repeated: bool = False
+) -> list[Series]:
+    """Take the finite numbers under a key: one series, or none if there are none.
+
+    Of several rows with one step the last counts, or all that are `repeated`.
+    """
+    found = [row for row in rows if isinstance(row.get(key), int | float) and math.isfinite(row[key])]
     if not found:
         return []
-    steps = sorted(found)
-    values = [found[step][0] for step in steps]
-    phases = [found[step][1] for step in steps]
+    if not repeated:
+        found = list({int(row["step"]): row for row in found}.values())
+    found.sort(key=lambda row: int(row["step"]))
+    steps, values, phases = ([row.get(one) for row in found] for one in ("step", key, "phase"))
     cuts = [0, *(i for i in range(1, len(steps)) if phases[i] != phases[i - 1]), len(steps)]
     parts = tuple(slice(start, stop) for start, stop in pairwise(cuts))
-    return [Series(name, colour, np.array(steps, np.float64), np.array(values), parts)]
+    return [Series(name, colour, np.array(steps, np.float64), np.array(values, np.float64), parts)]
 
 
 def _running_mean(values: Floats) -> Floats:

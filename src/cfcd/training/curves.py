@@ -67,7 +67,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
     Needs matplotlib, but neither pyplot nor a display, and changes no settings: safe in any thread.
 
     Args:
-        rows: As `read_metrics` gives them, at least one; of several rows with one step, the last counts.
+        rows: As `read_metrics` gives them, at least one; see `panels_of`.
         title: Heading: the run's name.
     """
     from matplotlib.figure import Figure
@@ -90,6 +90,8 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
         _furnish(axes, panel.title, labelled=i + _COLUMNS >= len(panels))
     note = "Dots: logged steps. Lines: running means. Upright lines: ends of epochs."
     note += " Shaded: fine phase." if fine else ""
+    if any((np.diff(series.steps) == 0).any() for panel in panels for series in panel.series):
+        note += " Two mAPs of one step: before and after the whitening was fitted again."
     for y, text, size, colour, weight in (
         (height - 0.42, title, 15.0, _INK, "bold"),
         (height - 0.68, _where(rows, training), 9.5, _SOFT, "normal"),
