@@ -6,6 +6,11 @@ export class Problem extends Error {
     this.mend = mend;
     this.status = status;
   }
+
+  /** Whether the same might go well in a moment. */
+  get passing() {
+    return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
+  }
 }
 
 async function ask(path, { signal, body, json } = {}) {
@@ -44,10 +49,15 @@ function parameters(pairs) {
   return out.toString();
 }
 
-/** An id is a path within the URL: its slashes stay, everything else is escaped. */
-const inPath = (id) => id.split("/").map(encodeURIComponent).join("/");
+/** Write an id into a path as the service does: slashes stay, but where browsers would tidy the path up. */
+function inPath(id) {
+  const parts = id.toWellFormed().split("/");
+  const plain = parts.every((part) => !["", ".", ".."].includes(part));
+  return parts.map(encodeURIComponent).join(plain ? "/" : "%2F");
+}
 
-export const pictureOf = (id) => `/v1/pictures/${inPath(id)}`;
+/** Where the picture of an item is: all of it, or the box it has in the gallery. */
+export const pictureOf = (id, boxed) => `/v1/pictures/${inPath(id)}${boxed ? "?boxed=true" : ""}`;
 
 export const gallery = (signal) => ask("/v1/gallery", { signal });
 
@@ -90,9 +100,9 @@ export function explain(part, hitId, signal) {
   return ask("/v1/explain", { body, signal });
 }
 
-/** Fetch an item's picture, to search a part of it. */
+/** Fetch what an item shows, to search a part of it. */
 export async function pictureBlob(id, signal) {
-  const answer = await fetch(pictureOf(id), { signal });
+  const answer = await fetch(pictureOf(id, true), { signal });
   if (!answer.ok) throw new Problem("The picture of this item cannot be read any more.", "Search with another one.", answer.status);
   return answer.blob();
 }

@@ -1,7 +1,7 @@
 // One hit large beside the query, with the regions that agree.
 
 import * as api from "./api.js";
-import { $, fill, make, picture } from "./dom.js";
+import { $, fill, hug, make, picture } from "./dom.js";
 import { paint, paintRamp } from "./heat.js";
 import { MOST_LINES, paintLines } from "./lines.js";
 import { itemOf, nameOf, request, urlOf } from "./query.js";
@@ -41,6 +41,7 @@ export class Detail {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (step && !event.altKey && !event.ctrlKey && !event.metaKey) this.#turn(step);
     });
+    for (const frame of this.dialog.querySelectorAll(".seen")) hug(frame, frame.querySelector("img"));
     paintRamp($("ramp-bar"));
     new ResizeObserver(() => this.#draw()).observe($("pair"));
   }
@@ -122,7 +123,7 @@ export class Detail {
     this.#draw();
     this.#say("Comparing the pictures");
     $("pair").ariaBusy = "true";
-    const images = [this.#figure("left", urlOf(part), "Your picture", nameOf(part)), this.#figure("right", item.picture, "Found", title(item))];
+    const images = [this.#figure("left", urlOf(part, Boolean(part.box)), "Query", nameOf(part)), this.#figure("right", item.picture, "Found", title(item))];
     try {
       const [found] = await Promise.all([
         request(part, signal).then((sent) => api.explain(sent, item.id, signal)),
@@ -130,8 +131,8 @@ export class Detail {
         ...images.map((image) => image.decode().catch(() => {})),
       ]);
       if (signal.aborted) return;
-      this.explained = { ...found, marked: [found.query, found.hit].map(({ shares }) => strongest(shares)) };
-      this.#say(sayMatches(found.matches, MOST_LINES));
+      this.explained = { ...found, marked: [found.query, found.hit].map(strongest) };
+      this.#say(sayMatches(found.lines, MOST_LINES));
       this.#draw();
     } catch (problem) {
       if (signal.aborted || problem.name === "AbortError") return;
@@ -176,14 +177,15 @@ export class Detail {
       figure.classList.toggle("heated", Boolean(found) && this.on.heat);
       canvas.hidden = !found;
       if (!found) return;
-      const boxed = String(sides[i].area) !== String([0, 0, ...sides[i].size]);
+      const { width, height, box } = sides[i];
+      const boxed = String(box) !== String([0, 0, width, height]);
       figure.querySelector("p").textContent = this.on.heat ? sayRegions(found.marked[i], boxed) : "";
       paint(canvas, sides[i], { heat: this.on.heat, marked: found.marked[i], score: found.score, most });
     });
     $("ramp").hidden = !(found && this.on.heat);
     $("between").hidden = !(found && this.on.lines);
     if (found && this.on.lines) {
-      paintLines($("between"), [$("left"), $("right")].map((one) => one.querySelector("img")), found.matches, sides.map(({ size }) => size));
+      paintLines($("between"), [...$("pair").querySelectorAll(".seen")], found);
     }
   }
 }

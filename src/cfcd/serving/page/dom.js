@@ -43,6 +43,15 @@ export function picture(src, alt, properties = {}) {
   return image;
 }
 
+/** Let a frame have the shape of its picture as soon as that is known, and as much room as its place gives. */
+export function hug(frame, image) {
+  const shape = () => {
+    if (image.naturalWidth) frame.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+  };
+  image.addEventListener("load", shape);
+  shape();
+}
+
 /** Fill a <dl> with pairs, leaving out what is empty. */
 export function fill(list, pairs) {
   list.replaceChildren();

@@ -80,15 +80,15 @@ function edges(marked, step) {
  * Draw one side of an explanation over its picture.
  *
  * @param {HTMLCanvasElement} canvas lies over the image
- * @param {{size: number[], area: number[], shares: number[][]}} side pixels of the upright picture
+ * @param {{width: number, height: number, box: number[], shares: number[][]}} side pixels of the upright picture
  * @param {{heat: boolean, marked: boolean[][]|null, score: number, most: number}} how `most` is the greatest share
  */
 export function paint(canvas, side, { heat, marked, score, most }) {
   const { clientWidth: width, clientHeight: height } = canvas;
   const context = fitted(canvas, width, height);
-  const [across, down] = [width / side.size[0], height / side.size[1]];
-  const [left, upper] = [side.area[0] * across, side.area[1] * down];
-  const [inner, tall] = [(side.area[2] - side.area[0]) * across, (side.area[3] - side.area[1]) * down];
+  const [across, down] = [width / side.width, height / side.height];
+  const [x1, y1, x2, y2] = side.box;
+  const [left, upper, inner, tall] = [x1 * across, y1 * down, (x2 - x1) * across, (y2 - y1) * down];
   const outside = new Path2D();
   outside.rect(0, 0, width, height);
   outside.rect(left, upper, inner, tall);

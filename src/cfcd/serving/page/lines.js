@@ -12,22 +12,23 @@ const BOW = 22; // pixels; straight lines between pictures side by side would hi
  * Draw the lines over both pictures.
  *
  * @param {HTMLCanvasElement} canvas lies over both
- * @param {HTMLImageElement[]} images query and hit
- * @param {{query: number[], hit: number[], distinct: boolean}[]} matches places in pixels of the upright pictures
- * @param {number[][]} sizes [width, height] of these
+ * @param {HTMLElement[]} frames the pictures of query and hit
+ * @param {{query: object, hit: object, lines: {query: number[], hit: number[], distinct: boolean}[]}} found in pixels
+ *   of the upright pictures
  */
-export function paintLines(canvas, images, matches, sizes) {
+export function paintLines(canvas, frames, { query, hit, lines }) {
   const page = canvas.getBoundingClientRect();
   const context = fitted(canvas, page.width, page.height);
-  const bounds = images.map((image) => image.getBoundingClientRect());
+  const bounds = frames.map((frame) => frame.getBoundingClientRect());
+  const sides = [query, hit];
   const at = (point, i) => [
-    bounds[i].left - page.left + (point[0] / sizes[i][0]) * bounds[i].width,
-    bounds[i].top - page.top + (point[1] / sizes[i][1]) * bounds[i].height,
+    bounds[i].left - page.left + (point[0] / sides[i].width) * bounds[i].width,
+    bounds[i].top - page.top + (point[1] / sides[i].height) * bounds[i].height,
   ];
   const stacked = bounds[1].top >= bounds[0].bottom;
   const order = (one) => (stacked ? one.start[0] * 1e5 + one.start[1] : one.start[1] * 1e5 + one.start[0]);
-  const drawn = matches.slice(0, MOST_LINES)
-    .map((match) => ({ start: at(match.query, 0), stop: at(match.hit, 1), size: match.distinct ? 1 : 0.65 }))
+  const drawn = lines.slice(0, MOST_LINES)
+    .map((line) => ({ start: at(line.query, 0), stop: at(line.hit, 1), size: line.distinct ? 1 : 0.65 }))
     .sort((one, other) => order(one) - order(other))
     // Neighbouring lines differ in colour, and bend differently.
     .map((line, i) => ({ ...line, colour: COLOURS[i % COLOURS.length], bow: (BOW * ((i % 5) - 2)) / 2 }))

@@ -1,14 +1,15 @@
 // The page: the address says what is looked at, this brings it about.
 
+import { introduce } from "./about.js";
 import * as api from "./api.js";
 import { Detail } from "./detail.js";
-import { $, announce, fill, make } from "./dom.js";
+import { $, announce, make } from "./dom.js";
 import { Filters } from "./filters.js";
 import { watchIntake } from "./intake.js";
 import { MOST_PICTURES, QueryPanel, learn, request } from "./query.js";
-import { Results, badge, shownWords } from "./results.js";
+import { Results, shownWords } from "./results.js";
 import { go, href, joined, keepUpload, onChange, read, searchKey, tell } from "./state.js";
-import { count, findings, number, score } from "./words.js";
+import { count, findings, invitation } from "./words.js";
 
 const PAGE = 48; // pictures at a time: divides into 2, 3, 4 and 6 columns
 const KEPT = 12; // searches that Back shows at once
@@ -84,8 +85,18 @@ async function ask(state, offset, signal) {
     return { answer: { ...answer, more: offset + answer.items.length < answer.total }, items: answer.items };
   }
   const parts = await Promise.all(state.query.map((part) => request(part, signal)));
+  refuseTooMuch(parts);
   const answer = await api.search(parts, { where, offset, k }, signal);
   return { answer, items: answer.hits };
+}
+
+/** Say so before sending what the service would hang up on, which looks like a broken network. */
+function refuseTooMuch(parts) {
+  const bytes = parts.reduce((sum, { blob }) => sum + (blob?.size ?? 0), 0);
+  if (known && bytes > known.max_body_bytes) {
+    const [given, most] = [bytes, known.max_body_bytes].map((one) => (one / 2 ** 20).toFixed(1));
+    throw new api.Problem(`The pictures have ${given} MB, and this service takes ${most} MB.`, "Give smaller or fewer pictures.");
+  }
 }
 
 /** Run what asks, one at a time: the last one counts. */
@@ -99,8 +110,14 @@ async function run(words, does, again) {
   } catch (problem) {
     if (asking !== own) return;
     if (problem.name === "AbortError") complain({ message: "The search was cancelled." }, again);
-    else if (problem instanceof api.Problem) complain(problem, again);
+    else if (problem instanceof api.Problem) complain(problem, problem.passing ? again : null);
     else throw problem;
+    // What an earlier search found would look like the answer to this one.
+    if (!current.record) {
+      results.show([]);
+      results.headline({ verdict: null, headline: "Nothing to show", subline: "" });
+      $("more").hidden = true;
+    }
   } finally {
     if (asking === own) {
       asking = null;
@@ -152,24 +169,10 @@ function display(state, record) {
 
 function headline(state, { answer, items }) {
   const filtered = state.where.length > 0;
-  let said;
-  if (state.query.length) {
-    said = findings(answer, items, { items: known?.items ?? items.length, several: state.query.length > 1, filtered });
-  } else if (filtered) {
-    said = { headline: count(answer.total, "picture"), subline: "Choose one to search with it." };
-  } else {
-    said = { headline: "Or start with one of these", subline: "" };
-  }
-  $("headline").replaceChildren(...(said.verdict ? [badgeSign(said.verdict)] : []), said.headline);
-  $("subline").textContent = said.subline;
+  results.headline(state.query.length
+    ? findings(answer, items, { items: known?.items ?? items.length, several: state.query.length > 1, filtered })
+    : invitation(answer.total, filtered));
   $("more").hidden = !answer.more || (known && items.length >= known.max_k);
-}
-
-/** The headline says the verdict in words; its badge is the sign alone. */
-function badgeSign(verdict) {
-  const sign = badge(verdict);
-  sign.lastChild.remove();
-  return sign;
 }
 
 function more() {
@@ -190,21 +193,6 @@ function more() {
   }, more);
 }
 
-function about(gallery) {
-  const { index, calibration } = gallery;
-  fill($("about-facts"), [
-    ["Name", gallery.name],
-    ["Pictures", number(gallery.items)],
-    ["Model", gallery.model],
-    ["Descriptor", `${number(gallery.dim)} numbers`],
-    ["Index", index?.kind],
-    ["Calibration", calibration
-      ? `match from ${score(calibration.match.score)} on, maybe from ${score(calibration.maybe.score)} on`
-      : "none: cfcd calibrate makes one"],
-    ["Warning", gallery.random_weights ? "the model has random weights: its findings mean nothing" : ""],
-  ]);
-}
-
 async function meet() {
   try {
     known = await api.gallery();
@@ -212,11 +200,8 @@ async function meet() {
     complain(problem, meet);
     return;
   }
-  document.title = `${known.name} · cfcd`;
-  $("name").textContent = known.name;
-  $("count").textContent = count(known.items, "picture");
+  introduce(known);
   filters.offer(known);
-  about(known);
   if (current.record) headline(read(), current.record);
 }
 
@@ -242,8 +227,6 @@ addEventListener("keydown", (event) => {
 $("cancel").addEventListener("click", () => asking?.abort());
 $("more").addEventListener("click", more);
 $("home").addEventListener("click", () => scrollTo(0, 0));
-$("show-about").addEventListener("click", () => $("about").showModal());
-$("shut-about").addEventListener("click", () => $("about").close());
 watchIntake({ take, asked: () => read().query.length > 0, refuse: (words) => complain({ message: words, mend: "Drop or paste a picture file." }) });
 history.scrollRestoration = "manual"; // results come later than the browser would scroll
 meet();

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Boxed } from "./box.js";
-import { $, announce, icon, make, picture } from "./dom.js";
+import { $, announce, hug, icon, make, picture } from "./dom.js";
 import { watchInput } from "./intake.js";
 import { upload } from "./state.js";
 import { count, title } from "./words.js";
@@ -22,7 +22,8 @@ export function learn(found) {
   for (const one of found) items.set(one.id, one);
 }
 
-export const urlOf = (part) => (part.id === undefined ? upload(part.file).url : api.pictureOf(part.id));
+/** Where to find the picture of a part; a box on an item counts from the corner of the item's own box. */
+export const urlOf = (part, boxed = true) => (part.id === undefined ? upload(part.file).url : api.pictureOf(part.id, boxed));
 
 export function nameOf(part) {
   if (part.id === undefined) return upload(part.file).name;
@@ -77,6 +78,7 @@ export class QueryPanel {
     this.#say(null);
     const image = picture(urlOf(part), `Query: ${nameOf(part)}`);
     const frame = make("div", { className: "frame" }, image);
+    hug(frame, image);
     $("stage").replaceChildren(frame);
     const [loaded] = await Promise.all([
       image.decode().then(() => true, () => false),
@@ -90,25 +92,15 @@ export class QueryPanel {
     this.#strip();
   }
 
-  /** Show the box of the active part, or the one its item has in the gallery. */
   #place() {
-    const part = this.parts[this.active];
-    this.boxed?.set(part.box ?? this.#own(part));
+    this.boxed?.set(this.parts[this.active].box);
     this.#say(this.boxed?.box ?? null);
-  }
-
-  /** Give the box of an item in pixels of the picture that is shown, which may be smaller than its file. */
-  #own(part) {
-    const item = part.id === undefined ? null : items.get(part.id);
-    if (!item?.box) return null;
-    const scale = item.width ? this.boxed.size[0] / item.width : 1;
-    return item.box.map((edge) => Math.round(edge * scale));
   }
 
   #say(box) {
     const asked = this.boxed?.wanted;
     $("box-words").textContent = box ? `Part of ${box[2] - box[0]} × ${box[3] - box[1]} px`
-      : asked ? "Drag over the part to search." : "Drag over a part to search that.";
+      : asked ? "Drag over the part." : matchMedia("(hover: none)").matches ? "" : "Drag over a part to search it.";
     $("whole").hidden = !box;
     $("select-part").hidden = Boolean(box);
     $("select-part").disabled = !this.boxed;
@@ -137,27 +129,25 @@ export class QueryPanel {
   }
 
   #whole() {
-    const part = this.parts[this.active];
-    const focused = document.activeElement === this.boxed?.element || document.activeElement === $("whole");
-    // Without a box an item stands for its own box, so the whole of its picture has to be said.
-    this.#set(this.#own(part) ? [0, 0, ...this.boxed.size] : null);
+    const focused = document.activeElement === this.boxed.element || document.activeElement === $("whole");
+    this.#set(null);
     this.#place();
     if (focused) $("select-part").focus();
   }
 
   #strip() {
     const list = $("strip");
-    list.replaceChildren(...this.parts.map((part, i) => this.#tile(part, i)));
+    const alone = this.parts.length === 1; // it is large above already
+    list.classList.toggle("alone", alone);
+    list.replaceChildren(...(alone ? [] : this.parts.map((part, i) => this.#tile(part, i))));
     if (this.parts.length < MOST_PICTURES) {
       const input = make("input", { type: "file", accept: "image/*", multiple: true, className: "unseen", id: "add" });
       watchInput(input, true, (files, add) => this.told.offer(files, add));
-      const label = make("label", { className: "add", title: "Add another picture of the same object" }, input, icon("plus"),
-        make("span", { className: "unseen" }, "Add another picture of the same object"));
+      const words = "Add another picture of it";
+      const label = make("label", { className: "add", title: words }, input, icon("plus"), make("span", { className: alone ? "" : "unseen" }, words));
       list.append(make("li", {}, label));
     }
-    $("strip-words").textContent = this.parts.length > 1
-      ? `${count(this.parts.length, "picture")} of one object, searched together.`
-      : "Another picture of the same object makes a surer query.";
+    $("strip-words").textContent = alone ? "" : `${count(this.parts.length, "picture")} of one object, searched together.`;
   }
 
   #tile(part, i) {

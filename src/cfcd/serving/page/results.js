@@ -61,6 +61,14 @@ export class Results {
     return this.links[before];
   }
 
+  /** Say above the grid what was found; the words tell the verdict, its sign goes before them. */
+  headline({ verdict, headline, subline }) {
+    const sign = verdict && badge(verdict);
+    sign?.lastChild.remove();
+    $("headline").replaceChildren(...(sign ? [sign] : []), headline);
+    $("subline").textContent = subline;
+  }
+
   focus(id) {
     const link = this.links.find((one) => one.dataset.id === id);
     link?.focus();

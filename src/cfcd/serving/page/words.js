@@ -39,7 +39,7 @@ export function findings(answer, hits, { items, several, filtered }) {
     return { verdict: "match", headline: `${count(tally("match"), "match", "matches")}${rest}`, subline: where };
   }
   if (answer.verdict === "maybe") {
-    const headline = `No sure match, ${count(tally("maybe"), "picture")}${rest} may be one`;
+    const headline = `No sure match, ${number(tally("maybe"))}${rest} possible`;
     return { verdict: "maybe", headline, subline: where };
   }
   if (answer.verdict === "none") {
@@ -53,12 +53,19 @@ export function findings(answer, hits, { items, several, filtered }) {
   return { verdict: null, headline: "The most alike pictures", subline: `${where} ${why}` };
 }
 
+/** Say what can be searched with before anything is searched. */
+export function invitation(total, filtered) {
+  if (total === 0 && filtered) return { verdict: null, headline: "Nothing fits the filters", subline: "Take a filter away to see more." };
+  if (total === 0) return { verdict: null, headline: "The gallery is empty", subline: "" };
+  if (filtered) return { verdict: null, headline: count(total, "picture"), subline: "Choose one to search with it." };
+  return { verdict: null, headline: "Or start with one of these", subline: "" };
+}
+
 /** Mark the fewest cells that have half of the score; null where regions for and against nearly cancel out. */
-export function strongest(shares) {
+export function strongest({ shares, decided }) {
+  if (!decided) return null;
   const cells = shares.flat();
   const total = cells.reduce((sum, share) => sum + share, 0);
-  const against = -cells.reduce((sum, share) => sum + Math.min(share, 0), 0);
-  if (total <= 0 || against >= (total + against) / 2) return null;
   const order = cells.map((share, i) => [share, i]).sort(([a, i], [b, j]) => b - a || i - j);
   const marked = new Set();
   let sum = 0;
