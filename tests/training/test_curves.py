@@ -168,7 +168,7 @@ def test_both_maps_of_one_step_are_drawn_and_explained():
     line = lines_in(panels_in(figure)["mAP, %"])[0]
     np.testing.assert_array_equal(line.get_xdata()[-2:], [100, 100])
     np.testing.assert_allclose(line.get_ydata()[-2:], [84.9, 98.4])
-    said = "before and after the whitening"
+    said = "and of the finished model"
     assert said in figure.texts[-1].get_text()
     assert said not in curves_figure(run(), "run").texts[-1].get_text()
 

@@ -46,7 +46,7 @@ class Panel:
 def panels_of(rows: Sequence[Row]) -> list[Panel]:
     """Gather the panels that a log has values for; of several rows with one step, the last counts.
 
-    Only mAPs all count: after the last step there are two, before and after the whitening is fitted again.
+    Only mAPs all count: the last step has two, after its epoch and of the finished model.
     """
     training = training_rows(rows)
     fine = [row for row in training if row.get("phase") == "fine"]

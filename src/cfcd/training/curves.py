@@ -91,7 +91,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
     note = "Dots: logged steps. Lines: running means. Upright lines: ends of epochs."
     note += " Shaded: fine phase." if fine else ""
     if any((np.diff(series.steps) == 0).any() for panel in panels for series in panel.series):
-        note += " Two mAPs of one step: before and after the whitening was fitted again."
+        note += " Two mAPs of one step: after its epoch, and of the finished model."
     for y, text, size, colour, weight in (
         (height - 0.42, title, 15.0, _INK, "bold"),
         (height - 0.68, _where(rows, training), 9.5, _SOFT, "normal"),
