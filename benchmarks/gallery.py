@@ -1,11 +1,11 @@
 """A gallery of a million: recall, speed, memory, disk and changes of each index, through `Gallery` itself.
 
-    python benchmarks/gallery.py [--items 1000000] [--kinds pq,codes] [--folder FOLDER] [--json FILE]
+    python benchmarks/gallery.py [--items 1000000] [--per-object 100] [--kinds pq,codes] [--folder FOLDER]
 
-The items are 512-D unit vectors in clusters, as descriptors of objects are: one centre for every 100 items,
-centres correlated among themselves, noise around each. The queries are new vectors of the same clusters. The
-rate of numpy (one fp32 matrix-vector product and a partial sort) is measured in the same run and stands in
-the table as 1. Rows for 10,000,000 items are computed from those measured, not measured.
+The items are 512-D unit vectors in clusters, as descriptors of objects are: one centre for every 100 items
+(--per-object; the more, the harder: noise around a centre has no structure that codes could use), centres
+correlated among themselves. The queries are new vectors of the same clusters. The rate of numpy (one fp32
+matrix-vector product and a partial sort) is measured in the same run and stands in the table as 1. Rows for 10,000,000 items are computed from those measured, not measured.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def catalog(name: str, count: int) -> Catalog:
     return Catalog.from_items(rows, source=Path(f"/{name}"), root=Path(f"/{name}"), kind="made")
 
 
-def make(folder: Path, items: int) -> tuple[NDArray[np.float16], float]:
+def make(folder: Path, items: int, clusters: int) -> tuple[NDArray[np.float16], float]:
     """Fill a gallery; give the descriptors, (N, 512) on disk, and the seconds that adding them took."""
     rows = np.lib.format.open_memmap(
         folder.parent / "made.npy", mode="w+", dtype=np.float16, shape=(items, DIM)
     )
     for start in range(0, items, BLOCK):
-        rows[start : start + BLOCK] = vectors(min(BLOCK, items - start), max(1, items // 100), 10 + start)
+        rows[start : start + BLOCK] = vectors(min(BLOCK, items - start), clusters, 10 + start)
     settings = {"identity": "made", "model": "made@0", "model_reference": "made", "dim": str(DIM)}
     Store.create(folder, {**settings, "long_side": "null", "scales": "[1.0]"})
     made = catalog("items", items)
@@ -177,6 +177,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--per-object", type=int, default=100, help="items in a cluster")
     parser.add_argument("--kinds", default="exact,pq,codes,turbovec")
     parser.add_argument("--folder", type=Path, default=None, help="where to work; default: the system's")
     parser.add_argument("--json", type=Path, default=None)
@@ -185,8 +186,9 @@ def main() -> None:
         parser.error(f"unknown kinds: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory(dir=options.folder) as working:
         folder = Path(working) / "gallery"
-        made, filled = make(folder, options.items)
-        queries = vectors(QUERIES, max(1, options.items // 100), 5)
+        clusters = max(1, options.items // options.per_object)
+        made, filled = make(folder, options.items, clusters)
+        queries = vectors(QUERIES, clusters, 5)
         best, numpy_s = exact(made, queries)
         store_bytes = sum(
             file.stat().st_size for file in folder.iterdir() if not file.name.startswith("index")
@@ -202,6 +204,7 @@ def main() -> None:
             rows.append(found)
     result = {
         "items": options.items,
+        "per_object": options.per_object,
         "queries": QUERIES,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "numpy_search_s": numpy_s,
@@ -219,7 +222,8 @@ def table(result: dict[str, Any]) -> str:
     items, numpy_s = result["items"], result["numpy_search_s"]
     times = 10_000_000 / items
     lines = [
-        f"{items:,} items, {DIM}-D, {result['queries']} queries, {result['machine']}; numpy exact search "
+        f"{items:,} items, {result['per_object']:,} to an object, {DIM}-D, "
+        f"{result['queries']} queries, {result['machine']}; numpy exact search "
         f"takes {1000 * numpy_s:.1f} ms. Filled in {result['fill_s']:.0f} s; items and descriptors take "
         f"{result['store_bytes_per_item']:.0f} bytes per item on disk.",
         "",
