@@ -5,7 +5,8 @@
 The items are 512-D unit vectors in clusters, as descriptors of objects are: one centre for every 100 items
 (--per-object; the more, the harder: noise around a centre has no structure that codes could use), centres
 correlated among themselves. The queries are new vectors of the same clusters. The rate of numpy (one fp32
-matrix-vector product and a partial sort) is measured in the same run and stands in the table as 1. Rows for 10,000,000 items are computed from those measured, not measured.
+matrix-vector product and a partial sort) is measured in the same run and stands in the table as 1. Rows for
+10,000,000 items are computed from those measured, not measured.
 """
 
 from __future__ import annotations
