@@ -31,9 +31,11 @@ ROOMS = (
     "training",
     "info",
     "demo",
+    "serving",
+    "client",
     "cli",
 )
-HEAVY = ("numpy", "PIL", "torch", "transformers", "openvino", "faiss", "pyarrow", "fastapi", "rich")
+HEAVY = ("numpy", "PIL", "torch", "transformers", "openvino", "faiss", "pyarrow", "fastapi", "uvicorn", "httpx", "rich")
 
 
 def imports_of(file: Path) -> set[str]:
@@ -99,6 +101,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
         "encode",
         "index",
         "search",
+        "serve",
         "explain",
         "calibrate",
         "duplicates",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cfcd.errors import CfcdError
 from cfcd.serving.answers import problem, problem_of
 from cfcd.serving.bodies import Body, Stopped, too_large
-from cfcd.serving.errors import Overloaded, WrongMediaType
+from cfcd.serving.errors import NotReady, Overloaded, WrongMediaType
 from cfcd.serving.origins import Origins
 from cfcd.serving.settings import Settings
 
@@ -69,6 +70,8 @@ class Guard:
         self._there += api
         try:
             await self._guarded(scope, receive, answer)
+        except asyncio.CancelledError:  # the service stops, and this took longer than it waits
+            await _stop(scope, receive, answer)
         except Exception:
             await _break_down(scope, receive, answer)
         finally:
@@ -126,6 +129,12 @@ class _Answer:
         await self._send(message)
 
 
+async def _stop(scope: Scope, receive: Receive, answer: _Answer) -> None:
+    if not answer.status:
+        stopped = NotReady("The service is stopping.", "Try again when it is back.")
+        await problem_of(stopped)(scope, receive, answer.send)
+
+
 async def _break_down(scope: Scope, receive: Receive, answer: _Answer) -> None:
     """Answer with an id, and log what happened under it."""
     number = secrets.token_hex(4)
@@ -146,4 +155,4 @@ def _media_type(headers: Headers) -> str:
 
 def _template(scope: Scope) -> str:
     """Name the route of a request: few names, whatever is asked for."""
-    return getattr(scope.get("route"), "path", None) or "other"
+    return getattr(scope.get("route"), "path_format", None) or "other"

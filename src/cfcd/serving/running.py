@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
@@ -79,19 +79,19 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def run(
-    app: FastAPI, opened: socket.socket, settings: Settings, started: Callable[[], None] = lambda: None
-) -> None:
+def make_server(app: FastAPI, settings: Settings) -> Server:
+    """Make the server of an application; `run(sockets=[...])` runs it, `should_exit = True` ends it."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the guard logs what matters
+    return Server(uvicorn.Config(app, **uvicorn_options(settings)))
+
+
+def run(app: FastAPI, opened: socket.socket, settings: Settings) -> None:
     """Answer requests until SIGINT or SIGTERM; what is in work has three seconds then.
 
     Args:
         app: What answers.
         opened: The socket from `listen`; closed at the end.
         settings: The limits of connections.
-        started: Called before the first request is taken.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its greetings, and odd requests of others
-    server = Server(uvicorn.Config(app, **uvicorn_options(settings)))
-    started()
     with opened:
-        server.run(sockets=[opened])
+        make_server(app, settings).run(sockets=[opened])
