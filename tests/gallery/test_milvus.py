@@ -417,7 +417,8 @@ def test_folders_stay_folders(tmp_path: Path) -> None:
 def test_the_store_has_the_methods_that_updates_and_searches_call() -> None:
     called = (
         "meta generation token reading changing items find find_key by_number has_id sources label_count "
-        "descriptors_above descriptor insert lift put_back remove skipped replace_skipped close __len__"
+        "descriptors_above descriptor descriptors descriptors_of insert lift put_back remove skipped "
+        "replace_skipped close __len__"
     )
     for name in called.split():
         ours, theirs = getattr(Store, name), getattr(MilvusStore, name)

@@ -158,7 +158,7 @@ def test_a_store_without_sqlite_is_asked_alike(gallery: Gallery) -> None:
         generation=3,
         token=lambda _: b"x",
         items=lambda: items,
-        descriptor=lambda n: ROWS[n - 1],
+        descriptors=lambda numbers: ROWS[numbers - 1],
     )
     chosen = Selection("year >= 1960", labels=["object 20"]).choose(elsewhere)
     assert chosen.numbers.tolist() == [81, 82, 83, 84]

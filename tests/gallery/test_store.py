@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from cfcd.catalog import Item, read_catalog
 from cfcd.encoding import load_model
 from cfcd.encoding.shards import FileStamp
 from cfcd.errors import GalleryError
-from cfcd.gallery import Gallery
+from cfcd.gallery import Gallery, bulk_reads
+from cfcd.gallery.changes import DamagedStore
 from cfcd.gallery.store import FILE, Store
 from tests.support import make_photo
 
@@ -35,7 +37,7 @@ STAMP = FileStamp(123, 456_789_012_345_678_901, b"0123456789abcdef")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    Store.create(tmp_path / "g", {"identity": "x"})
+    Store.create(tmp_path / "g", {"identity": "x", "dim": "4"})
     return Store(tmp_path / "g", write=True)
 
 
@@ -49,6 +51,22 @@ def test_an_item_comes_back_as_it_went_in(store: Store) -> None:
     assert store.by_number([found.number, 99]) == {found.number: found}
     assert np.array_equal(store.descriptor(found.number), vector.astype(np.float16).astype(np.float32))
     assert store.find("b") is None
+
+
+def test_many_descriptors_come_in_the_order_asked_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.arange(40, dtype=np.float32).reshape(10, 4)
+    with store.changing():
+        for number, vector in enumerate(vectors):
+            store.insert("here", f"{number}", replace(ITEM, id=f"{number}"), STAMP, vector)
+    monkeypatch.setattr(bulk_reads, "_BLOCK", 3)
+    wanted = [7, 2, 2, 10, 1, 7, 9]
+    found = store.descriptors(wanted)
+    assert found.dtype == np.float32
+    assert np.array_equal(found, vectors[np.array(wanted) - 1])
+    assert store.descriptors(np.empty(0, np.int64)).shape == (0, 4)
+    assert list(store.by_number([7, 99, 2, 7])) == [2, 7]
+    with pytest.raises(DamagedStore, match="descriptor 11 is not there"):
+        store.descriptors([3, 11, 4])
 
 
 def test_a_failed_change_leaves_nothing(store: Store) -> None:

@@ -198,10 +198,10 @@ def calibrate(
 def _own_queries(gallery: Gallery, most: int) -> Iterator[_Query]:
     with gallery._store.reading():
         labelled = [stored for stored in gallery._store.items() if stored.item.label is not None]
-        for stored in _evenly(labelled, most):
-            vector = gallery._store.descriptor(stored.number)
-            query = _query(stored.item, vector / np.linalg.norm(vector), stored.stamp.digest)
-            yield replace(query, number=stored.number)
+        chosen = _evenly(labelled, most)
+        vectors = gallery._descriptors([stored.number for stored in chosen])
+        for stored, vector in zip(chosen, vectors, strict=True):
+            yield replace(_query(stored.item, vector, stored.stamp.digest), number=stored.number)
 
 
 def _queries(

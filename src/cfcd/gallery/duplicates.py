@@ -251,7 +251,7 @@ class _Search:
             return compared[place, leader] >= LIKENESS
 
         def vectors(first: int, last: int) -> NDArray[np.float32]:
-            return unit_rows(np.stack([self.store.descriptor(one.number) for one, _ in firsts[first:last]]))
+            return unit_rows(self.store.descriptors([one.number for one, _ in firsts[first:last]]))
 
         groups: dict[int, list[Duplicate]] = defaultdict(list)
         joined = {one.place: one for one in follow_leaders(len(bundles), vectors, self.threshold, same)}

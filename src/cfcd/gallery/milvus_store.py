@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfcd.errors import GalleryError
+from cfcd.gallery.bulk_reads import BulkReads
 from cfcd.gallery.milvus_change import Change
 from cfcd.gallery.milvus_client import MilvusClient, Row, literal
 from cfcd.gallery.milvus_notes import MilvusNotes
@@ -44,7 +45,7 @@ _GENERATIONS = count(1)
 _QUESTIONS = 16
 
 
-class MilvusStore:
+class MilvusStore(BulkReads):
     """Read and change the collection of a gallery.
 
     Args:
@@ -234,9 +235,20 @@ class MilvusStore:
             for row in page:
                 yield to_stored(row), np.array(row["vector"], np.float32)
 
-    def descriptor(self, number: int) -> NDArray[np.float32]:
-        """Read one item's descriptor, (D,) float32."""
-        return np.array(self._rows([number], ["vector"])[0]["vector"], np.float32)
+    def descriptors_of(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Read the descriptors of row numbers, as `Store.descriptors_of`."""
+        rows = self._rows(sorted(numbers.tolist()), ["number", "vector"])
+        rows.sort(key=lambda row: row["number"])
+        vectors = np.array([row["vector"] for row in rows], np.float16)
+        return np.array([row["number"] for row in rows], np.int64), vectors.reshape(
+            len(rows), -1 if rows else 0
+        )
+
+    def _lacks(self, number: int) -> GalleryError:
+        return GalleryError(
+            f"{self.folder} does not hold row {number} any more: another machine has changed it meanwhile.",
+            "Try again.",
+        )
 
     @contextmanager
     def changing(self) -> Iterator[int]:

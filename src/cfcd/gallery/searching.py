@@ -207,11 +207,9 @@ class Searching:
         keep = ~np.isin(numbers, without)
         return numbers[keep][:k], scores[keep][:k]
 
-    def _descriptors(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _descriptors(self, numbers: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float32]:
         """Read the (n, D) descriptors of rows, as unit rows again: fp16 has rounded them."""
-        rows = np.empty((len(numbers), self.dim), np.float32)
-        for at, number in enumerate(numbers):
-            rows[at] = self._store.descriptor(int(number))
+        rows = self._store.descriptors(numbers)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return rows
 

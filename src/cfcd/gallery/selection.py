@@ -126,11 +126,7 @@ class Selection:
         numbers = np.sort(found[0])
         for more in found[1:]:
             numbers = np.intersect1d(numbers, more, assume_unique=True)
-        vectors = None
-        if len(numbers) <= FEW_ROWS:
-            rows_found = [store.descriptor(int(number)) for number in numbers]
-            dim = len(rows_found[0]) if rows_found else 0
-            vectors = np.stack(rows_found) if rows_found else np.empty((0, dim), np.float32)
+        vectors = store.descriptors(numbers) if len(numbers) <= FEW_ROWS else None
         return Chosen(numbers, vectors, tuple(unknown))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfcd.errors import GalleryError
+from cfcd.gallery.bulk_reads import BulkReads
 from cfcd.gallery.changes import DamagedStore, check_item, check_vector, read_head
 from cfcd.gallery.database import FILE
 from cfcd.gallery.rows import ITEM_COLUMNS, Skipped, StoredItem, row_checksum, to_item
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class StoreRows:
+class StoreRows(BulkReads):
     """The reading half of `Store`; all of it may raise DamagedStore."""
 
     folder: Path
@@ -79,12 +80,10 @@ class StoreRows:
 
     def by_number(self, numbers: Sequence[int]) -> dict[int, StoredItem]:
         """Find items by row number."""
-        found = {}
+        listed = ",".join(str(int(number)) for number in numbers)
+        found = {stored.number: stored for stored in self._items(f"WHERE number IN ({listed})")}
         for number in numbers:
-            stored = next(self._items("WHERE number = ?", (number,)), None)
-            if stored is not None:
-                found[number] = stored
-            elif self._is_lost(number):
+            if number not in found and self._is_lost(number):
                 raise DamagedStore(self.folder / FILE, f"item {number} is not there")
         return found
 
@@ -136,17 +135,8 @@ class StoreRows:
         found = self._connection.execute("SELECT count(*) FROM items WHERE number > ?", (number,)).fetchone()
         return int(found[0])
 
-    def descriptor(self, number: int) -> NDArray[np.float32]:
-        """Read one item's descriptor, (D,) float32.
-
-        Raises:
-            DamagedStore: It is damaged or not there.
-        """
-        numbers, vectors = self.descriptors_of(np.array([number], np.int64))
-        if len(numbers) == 0:
-            raise DamagedStore(self.folder / FILE, f"descriptor {number} is not there")
-        vector: NDArray[np.float32] = vectors[0].astype(np.float32)
-        return vector
+    def _lacks(self, number: int) -> GalleryError:
+        return DamagedStore(self.folder / FILE, f"descriptor {number} is not there")
 
     def descriptors_of(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         """Read the descriptors of row numbers; those that are not held are left out.
