@@ -259,6 +259,27 @@ def test_strange_settings_are_left_out_and_not_trusted():
     assert ("scales", "1, 0.7071", "") in tables[0].rows
 
 
+def test_settings_that_differ_are_said():
+    def run(name: str, **made: Any) -> SavedReport:
+        known = {"long_side": 320, "scales": [1.0], "dim": 512, "precision": "fp32"}
+        return saved(A, name, model="m", data={"source": "photos"}, settings=known | made)
+
+    comparison = compare(run("a"), run("b", long_side=64, precision="auto"))
+    differing = {
+        "size": ["long side at most 320 pixels", "long side at most 64 pixels"],
+        "precision": ["fp32", "auto: bf16 where the device has it"],
+    }
+    assert comparison.to_json()["differing"] == differing
+    text = comparison_text(comparison)
+    for name, (a, b) in differing.items():
+        assert f"\n  {name}: {a} in A, {b} in B" in text
+    runs = next(s for s in comparison_document(comparison).sections if s.title == "The two runs")
+    assert runs.parts[0] == Text(("They differ in: size, precision.",))
+    same = compare(run("a"), run("b"))
+    assert same.to_json()["differing"] == {}
+    assert "differ in nothing" in comparison_text(same)
+
+
 def test_few_queries_are_warned_of():
     text = [
         p

@@ -41,7 +41,7 @@ def test_all_files_of_a_report_are_written_and_listed(evaluation: Evaluation, tm
     assert page.count("<img") == 4 * 9
     value = json.loads(files[0].read_text())
     assert value["mAP"] == round(evaluation.report.mAP, 4)
-    assert value["settings"] == {"long_side": 320, "scales": [1.0], "dim": 1280}
+    assert value["settings"] == {"long_side": 320, "scales": [1.0], "dim": 1280, "precision": "fp32"}
     assert len(value["per_query"]) == value["queries"] == 12
     text = files[1].read_text("utf-8")
     assert f"| mAP         |  {evaluation.report.mAP:.1f} |" in text

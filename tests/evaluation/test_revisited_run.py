@@ -72,6 +72,7 @@ def test_the_report_says_how(root: Path, encoder: Encoder) -> None:
         "bytes": 4 * encoder.dim,
         "scales": list(preprocessing.scales),
         "long_side": 96,
+        "precision": "fp32",
     }
     assert value["ground_truth"]["published"] is False
     assert (value["data"]["images"], value["data"]["further_images"]) == (16, 1)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cfcd.errors import EvaluationError
+from cfcd.evaluation.comparison_settings import differing
 from cfcd.evaluation.intervals import Interval, Paired, bootstrap_mean, paired_difference
 from cfcd.evaluation.saved import SavedQuery, SavedReport
 
@@ -105,6 +106,7 @@ class Comparison:
         return {
             "a": {"report": str(self.a.path), "model": self.a.model},
             "b": {"report": str(self.b.path), "model": self.b.model},
+            "differing": {name: list(both) for name, both in differing(self.a, self.b).items()},
             "notes": list(self.notes),
             "protocols": [
                 {

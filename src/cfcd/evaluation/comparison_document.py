@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -12,6 +12,7 @@ import cfcd
 from cfcd.evaluation import plots
 from cfcd.evaluation.cells import GridCell, GridRow
 from cfcd.evaluation.comparison import Comparison, Measure, Protocol, p_words
+from cfcd.evaluation.comparison_settings import differing, run_words
 from cfcd.evaluation.curves import RECALL_LEVELS, interpolated_precision
 from cfcd.evaluation.document import (
     Bar,
@@ -28,13 +29,11 @@ from cfcd.evaluation.document import (
     printable,
 )
 from cfcd.evaluation.evaluation_document import (
-    AP_RULES,
     FEW_QUERIES,
     INTERVALS,
     precision_figure,
     recall_figure,
     recall_points,
-    settings_words,
 )
 from cfcd.evaluation.intervals import FEW, Interval
 from cfcd.evaluation.report_files import write_report
@@ -80,7 +79,7 @@ def comparison_document(comparison: Comparison, *, changed: int = 8, root: Path 
         sections.append(Section(_heading("Query by query", protocol), (Figures(figures),)))
         if protocol.classes:
             sections.append(Section(_heading("Classes, gains first", protocol), (_classes(protocol),)))
-    sections.append(Section("The two runs", (_runs(comparison), Text(_remarks(comparison)))))
+    sections.append(Section("The two runs", (*_runs(comparison), Text(_remarks(comparison)))))
     finder = _Finder(comparison, root)
     for protocol in comparison.protocols:
         for better, words in ((True, "Gained most from A to B"), (False, "Lost most from A to B")):
@@ -122,6 +121,9 @@ def comparison_text(comparison: Comparison) -> str:
             numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
             lines.append("  ".join((row[0].ljust(widths[0]), *numbers)))
         lines += ["", comparison.verdict(protocol)]
+    differences = differing(comparison.a, comparison.b)
+    lines += ["", "A and B differ in" if differences else "A and B differ in nothing that both reports tell"]
+    lines += [printable(f"  {name}: {a} in A, {b} in B") for name, (a, b) in differences.items()]
     lines += [f"note: {printable(note)}" for note in comparison.notes]
     return "\n".join(lines)
 
@@ -134,35 +136,11 @@ def _heading(words: str, protocol: Protocol) -> str:
     return f"{words}: {protocol.name}" if protocol.name else words
 
 
-def _runs(comparison: Comparison) -> Table:
-    of_a, of_b = (_run_facts(report) for report in (comparison.a, comparison.b))
-    rows = [(name, of_a.get(name, ""), of_b.get(name, "")) for name in {**of_a, **of_b}]
-    return Table(("", "A", "B"), tuple(row for row in rows if any(row[1:])), texts=3)
-
-
-def _run_facts(report: SavedReport) -> dict[str, str]:
-    settings = report.facts.get("settings")
-    known: Mapping[str, Any] = settings if isinstance(settings, Mapping) else {}
-    data = report.facts.get("data")
-    rule = report.facts.get("ap_rule")
-    return {
-        "model": report.model,
-        "report": str(report.path),
-        "data": str(data.get("source", "")) if isinstance(data, Mapping) else "",
-        "queries": f"{len(report.queries):,}",
-        **{name: str(report.facts.get(name, "")) for name in ("gallery", "database", "distractors")},
-        "protocol": str(report.facts.get("protocol", "")),
-        "average precision": AP_RULES.get(str(rule), str(rule or "")),
-        **_settings_words(known),
-    }
-
-
-def _settings_words(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Trust no report to hold settings of the right kind: what cannot be said is left out."""
-    try:
-        return settings_words(settings)
-    except (TypeError, ValueError):
-        return {}
+def _runs(comparison: Comparison) -> tuple[Part, ...]:
+    of_a, of_b = (run_words(report) for report in (comparison.a, comparison.b))
+    rows = tuple((name, of_a.get(name, ""), of_b.get(name, "")) for name in {**of_a, **of_b})
+    said = ", ".join(differing(comparison.a, comparison.b)) or "nothing that both reports tell"
+    return Text((f"They differ in: {said}.",)), Table(("", "A", "B"), rows, texts=3)
 
 
 def _remarks(comparison: Comparison) -> tuple[str, ...]:

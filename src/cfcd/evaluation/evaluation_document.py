@@ -185,13 +185,16 @@ def _facts(evaluation: Evaluation) -> Facts:
 
 
 def settings_words(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Say at which sizes pictures were encoded, as far as that is known."""
+    """Say how pictures were encoded, as far as that is known."""
     rows = {}
     if "long_side" in settings:
         side = settings["long_side"]
         rows["size"] = "as it is" if side is None else f"long side at most {side} pixels"
     if "scales" in settings:
         rows["scales"] = ", ".join(f"{scale:.4g}" for scale in settings["scales"])
+    if "precision" in settings:
+        asked = settings["precision"]
+        rows["precision"] = "auto: bf16 where the device has it" if asked == "auto" else str(asked)
     if "dim" in settings:
         rows["descriptor"] = f"{settings['dim']:,} numbers, {4 * settings['dim']:,} bytes in float32"
     return rows

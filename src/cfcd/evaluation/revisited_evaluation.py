@@ -24,7 +24,7 @@ class RevisitedEvaluation:
         dataset: "roxford5k", "rparis6k", or None when the ground truth is neither.
         ground_truth: Its file, and whether its contents are the published ones.
         cropped: Whether queries were cropped to their boxes; None when the descriptors do not tell.
-        settings: dim, bytes (per descriptor) and, where known, scales and long_side (pixels or None).
+        settings: dim, bytes (per descriptor); where known, scales, long_side (pixels or None), precision.
         model: Label of the model, None when unknown.
         identity: Its identity.
         images: What is known of the images, see `describe_release`; None when evaluated from descriptors.

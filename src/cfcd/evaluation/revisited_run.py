@@ -120,6 +120,7 @@ def evaluate_images(
             "bytes": encoder.dim * descriptors.itemsize,
             "scales": list(made.scales),
             "long_side": made.long_side,
+            "precision": encoder.options[1],
         },
         model=encoder.model.label,
         identity=encoder.identity,

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 class Evaluation:
     """A report with what it was made from: the rows that count, the model, what was skipped.
 
-    `settings` say how the pictures were encoded: long_side (pixels or None), scales, dim.
+    `settings` say how the pictures were encoded: long_side (pixels or None), scales, dim, precision.
     """
 
     report: FolderReport
@@ -87,7 +87,7 @@ def evaluate(
         catalog, descriptors, skipped = _encode(chosen, encoder, out, progress)
         report = _report(catalog, descriptors, recalls)
         made = encoder.model.config.preprocessing
-        settings = _settings(made.long_side, made.scales, encoder.dim)
+        settings = _settings(made.long_side, made.scales, encoder.dim, encoder.options[1])
         return Evaluation(report, catalog, encoder.model.label, skipped, settings)
     if model is not None:
         raise UsageError(
@@ -97,11 +97,12 @@ def evaluate(
     if isinstance(data, Encoded):
         report = _report(data.catalog, data.descriptors, recalls)
         stored = data.settings["preprocessing"]
-        settings = _settings(stored["long_side"], stored["scales"], data.descriptors.shape[1])
+        precision = data.settings.get("precision", "auto")
+        settings = _settings(stored["long_side"], stored["scales"], data.descriptors.shape[1], precision)
         return Evaluation(report, data.catalog, str(data.settings["model"]), (), settings)
     catalog, descriptors = data.contents()
     report = _report(catalog, descriptors, recalls)
-    settings = _settings(data.long_side, data.scales, data.dim)
+    settings = _settings(data.long_side, data.scales, data.dim, None)  # a gallery may hold both precisions
     return Evaluation(report, catalog, data.model_label, (), settings)
 
 
@@ -134,8 +135,11 @@ def _open(path: Path, root: Path | None) -> Catalog | Encoded | Gallery:
     return Gallery(path) if Gallery.exists(path) else read_catalog(path, root=root)
 
 
-def _settings(long_side: int | None, scales: Sequence[float], dim: int) -> dict[str, Any]:
-    return {"long_side": long_side, "scales": list(scales), "dim": dim}
+def _settings(
+    long_side: int | None, scales: Sequence[float], dim: int, precision: str | None
+) -> dict[str, Any]:
+    settings = {"long_side": long_side, "scales": list(scales), "dim": dim}
+    return settings if precision is None else settings | {"precision": precision}
 
 
 def _select(catalog: Catalog) -> Catalog:
