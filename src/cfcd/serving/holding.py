@@ -39,7 +39,7 @@ class HeldStore(Store):
         identity = self.meta("identity")
         if self._identity not in (None, identity):
             self._there = None
-            raise NotReady(f"{self.folder} holds descriptors of another model now.", "Try again in a moment.")
+            raise self._lost()
         self._identity = identity
 
     @property
@@ -47,7 +47,12 @@ class HeldStore(Store):
         """Tell whether the folder that was opened has lost its name."""
         return self._there is None or _state_of(self.folder) != self._there
 
+    def _lost(self) -> NotReady:
+        return NotReady(f"{self.folder} holds descriptors of another model now.", "Try again in a moment.")
+
     def _is_replaced(self) -> bool:
+        if self._there is None:
+            raise self._lost()
         return super()._is_replaced() and not self.has_moved
 
 
@@ -126,7 +131,7 @@ class Opened:
     @property
     def has_moved(self) -> bool:
         """Tell whether a gallery of this name would be another one now."""
-        return isinstance(self.gallery, HeldGallery) and self.gallery.has_moved
+        return any(isinstance(one, HeldGallery) and one.has_moved for one in self._galleries)
 
     def close(self) -> None:
         """Close everything."""
