@@ -272,7 +272,7 @@ def test_settings_that_differ_are_said():
     assert comparison.to_json()["differing"] == differing
     text = comparison_text(comparison)
     for name, (a, b) in differing.items():
-        assert f"\n  {name}: {a} in A, {b} in B" in text
+        assert f"\n  {name}: A {a}; B {b}" in text
     runs = next(s for s in comparison_document(comparison).sections if s.title == "The two runs")
     assert runs.parts[0] == Text(("They differ in: size, precision.",))
     same = compare(run("a"), run("b"))

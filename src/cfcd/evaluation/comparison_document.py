@@ -123,7 +123,7 @@ def comparison_text(comparison: Comparison) -> str:
         lines += ["", comparison.verdict(protocol)]
     differences = differing(comparison.a, comparison.b)
     lines += ["", "A and B differ in" if differences else "A and B differ in nothing that both reports tell"]
-    lines += [printable(f"  {name}: {a} in A, {b} in B") for name, (a, b) in differences.items()]
+    lines += [printable(f"  {name}: A {a}; B {b}") for name, (a, b) in differences.items()]
     lines += [f"note: {printable(note)}" for note in comparison.notes]
     return "\n".join(lines)
 
