@@ -63,7 +63,8 @@ def gallery_of_rows(
 ) -> None:
     """Make a gallery of items name0, name1, ... with these descriptors."""
     with Gallery.create(folder, small_encoder(long_side)) as gallery:
-        gallery.add(made_up([f"{name}{at}" for at in range(len(vectors))], folder.parent, **columns), vectors)
+        names = [f"{name}{at}" for at in range(len(vectors))]
+        gallery.add(made_up(names, folder.parent, labels, **columns), vectors)
 
 
 def gallery_of_photos(folder: Path, photos: Path) -> None:
