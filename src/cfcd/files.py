@@ -9,7 +9,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @contextmanager
@@ -35,6 +38,15 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_png(picture: Image.Image, path: Path) -> Path:
+    """Write a PNG file, whole or not at all, and give its path; missing folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        picture.save(file, "PNG")
+    return path
 
 
 def is_free(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from cfcd.demo.geometry import place, turned_corners, warp
+from cfcd.pictures import rescaled
 
 _PLANCK_MICROMETRE_KELVIN = 14388.0
 _RGB_MICROMETRES = (0.610, 0.550, 0.465)
@@ -47,8 +48,7 @@ def rotate(picture: Image.Image, degrees: float) -> Image.Image:
 
 def rescale(picture: Image.Image, factor: float) -> Image.Image:
     """Multiply both sides by a factor."""
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    return rescaled(picture, factor)
 
 
 def crop(

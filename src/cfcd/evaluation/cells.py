@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from cfcd.errors import CfcdError
-from cfcd.pictures import load_picture
+from cfcd.pictures import load_picture, rescaled
 
 QUERY, RIGHT, WRONG, UNKNOWN = "query", "right", "wrong", "unknown"
 
@@ -76,8 +76,7 @@ def thumbnail(cell: GridCell, side: int) -> Image.Image | str:
         hint = side if cell.box is None else None
         picture = load_picture(cell.picture, long_side=hint, allow_truncated=True)
         scale = min(1.0, side / max(picture.size))
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        small = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+        small = rescaled(picture, scale, reducing_gap=3.0)
         return small if cell.box is None else _outlined(small, cell.box, scale)
     except CfcdError as error:
         return error.what

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from cfcd.errors import EvaluationError
+from cfcd.pictures import rescaled
 
 Apply = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
@@ -109,8 +110,7 @@ def turned(picture: Image.Image, degrees: float, chance: np.random.Generator) ->
 
 def shrunk(picture: Image.Image, factor: float, _chance: np.random.Generator) -> Image.Image:
     """Shrink both sides by a factor."""
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.BICUBIC)
+    return rescaled(picture, factor, Image.Resampling.BICUBIC)
 
 
 def cropped(picture: Image.Image, kept: float, chance: np.random.Generator) -> Image.Image:

@@ -20,7 +20,7 @@ from cfcd.evaluation.cells import (
     kinds_in,
     thumbnail,
 )
-from cfcd.files import atomic_write
+from cfcd.files import write_png
 from cfcd.lettering import font, one_line, wrapped, write
 
 _COLOURS = {QUERY: "#1f6feb", RIGHT: "#1a7f37", WRONG: "#cf222e", UNKNOWN: "#8c959f"}
@@ -45,11 +45,7 @@ def write_grid_png(
         subtitle: A line below it.
         thumb: Side of the square each picture is fitted into, in pixels.
     """
-    image = _Sheet(rows, thumb).draw(title, subtitle)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        image.save(file, "PNG")
+    write_png(_Sheet(rows, thumb).draw(title, subtitle), path)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cfcd.evaluation.disturbances import Disturbance
 from cfcd.evaluation.document import change_words
 from cfcd.evaluation.intervals import Interval, bootstrap_mean
 from cfcd.evaluation.run import Evaluation
+from cfcd.pictures import rescaled
 
 LEAST_SIDE = 1024  # pixels
 
@@ -40,10 +41,7 @@ class View:
         """
         picture = self.reading.load(item.path, box=item.box, long_side=self.long_side)
         ratio = 1.0 if self.long_side is None else self.long_side / max(picture.size)
-        if ratio >= 1:
-            return picture
-        size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
-        return picture.resize(size, Image.Resampling.BICUBIC)
+        return picture if ratio >= 1 else rescaled(picture, ratio, Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 
 from cfcd.explaining.heat import coloured, outline, ramp
 from cfcd.explaining.lines import THIN, Line, Point, draw_lines
-from cfcd.files import atomic_write
+from cfcd.files import write_png
 from cfcd.lettering import font, write
-from cfcd.pictures import load_picture
+from cfcd.pictures import load_picture, rescaled
 
 if TYPE_CHECKING:
     from cfcd.explaining.explanation import Explanation, Regions
@@ -127,11 +127,7 @@ def draw_explanation(
         for match in explanation.matches[:MOST_LINES]
     ]
     draw_lines(page, lines)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        page.save(file, "PNG")
-    return path
+    return write_png(page, path)
 
 
 def say_regions(regions: Regions) -> str:
@@ -160,9 +156,7 @@ def say_matches(explanation: Explanation) -> str:
 
 def _fitted(source: PictureSource) -> Image.Image:
     picture = load_picture(source, long_side=SIDE, allow_truncated=True)
-    scale = SIDE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+    return rescaled(picture, SIDE / max(picture.size), reducing_gap=3)
 
 
 def _draw_scale(page: Image.Image, at: tuple[int, int], score: float) -> None:

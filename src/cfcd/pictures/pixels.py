@@ -14,6 +14,17 @@ from cfcd.pictures.sources import ANONYMOUS, PictureLimits, check_pixels
 _ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
+def rescaled(
+    picture: Image.Image,
+    factor: float,
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+    reducing_gap: float | None = None,
+) -> Image.Image:
+    """Multiply both sides of a picture by a factor; no side gets less than a pixel."""
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, resample, reducing_gap=reducing_gap)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return a loaded image as mode "RGB"; the image itself when it already is.
 

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 
 from cfcd.errors import UsageError
 from cfcd.explaining.lines import Line, Point, draw_lines
-from cfcd.files import atomic_write
+from cfcd.files import write_png
 from cfcd.lettering import font, write
+from cfcd.pictures import rescaled
 
 Cell = tuple[int, int]
 
@@ -84,11 +85,7 @@ def draw_matches(tuples: Sequence[MatchedPair], path: Path, *, title: str) -> Pa
         page.paste(row, (_MARGIN, top + _CAPTION - _ROOM))
         _caption(pen, pair, top)
         top += its_height
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        page.save(file, "PNG")
-    return path
+    return write_png(page, path)
 
 
 def _caption(pen: ImageDraw.ImageDraw, pair: MatchedPair, top: int) -> None:
@@ -128,6 +125,4 @@ def _centre(cell: Cell, grid: tuple[int, int], picture: Image.Image, corner: Cel
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
-    scale = SIDE / max(picture.size)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
+    return rescaled(picture.convert("RGB"), SIDE / max(picture.size), reducing_gap=3)
