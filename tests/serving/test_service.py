@@ -122,7 +122,8 @@ def test_verdicts_are_those_of_the_calibration(tmp_path: Path) -> None:
         assert [hit.verdict for hit in found.hits] == [made.verdict(hit.score) for hit in found.hits]
         second = service.search(Query(ids=["item5"]), Wish(k=4, offset=4))
         assert second.verdict == "match"  # that of the best of all pages
-        assert service.search(Query(vectors=[rows(1, seed=99)[0]]), Wish(k=4)).verdict == "none"
+        away = Query(vectors=[-vectors[5].astype(np.float32)])
+        assert service.search(away, Wish(ids=["item5"])).verdict == "none"
         mixed = service.search(Query(ids=["item5", "item6"]), Wish(k=4))
         assert (mixed.calibrated, mixed.verdict, mixed.hits[0].verdict) == (True, None, None)
 
