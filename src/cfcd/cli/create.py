@@ -50,7 +50,7 @@ def create(
     cfcd create start --backbone resnet50 --dim 512         a network to train
     cfcd create dino --backbone facebook/dinov2-small       from the hub, or from a folder
     """
-    from cfcd.cli.output import emit
+    from cfcd.cli.output import emit_model
     from cfcd.encoding.preprocess import parse_scales
     from cfcd.model import create_model
 
@@ -63,15 +63,4 @@ def create(
         scales=parse_scales(scales),
         seed=seed,
     )
-    model = made.save(out)
-    found = {
-        "path": str(out),
-        "name": model.name,
-        "identity": model.identity,
-        "dim": model.dim,
-        "backbone": model.config.network.backbone,
-        "training": model.config.training,
-    }
-    lines = [f"{out}: {model.label}, {model.dim} numbers per picture"]
-    lines += [f"  {key}: {value}" for key, value in made.training.items() if key in ("weights", "whitening")]
-    emit(found, "\n".join(lines), as_json)
+    emit_model(made.save(out), out, ("weights", "whitening"), as_json)

@@ -33,22 +33,9 @@ def import_official(
     cfcd import-official R50_CFCD.pyth --depth 50 --out cfcd-r50
     cfcd encode photos/ --model cfcd-r50 --precision fp32 --out descriptors/
     """
-    from cfcd.cli.output import emit
+    from cfcd.cli.output import emit_model
     from cfcd.encoding.preprocess import parse_scales
     from cfcd.model.official import import_official as make
 
     model = make(checkpoint, out, depth=depth, keep_head=keep_head, scales=parse_scales(scales))
-    training = model.config.training
-    found = {
-        "path": str(out),
-        "name": model.name,
-        "identity": model.identity,
-        "dim": model.dim,
-        "backbone": model.config.network.backbone,
-        "scales": model.config.preprocessing.scales,
-        "training": training,
-    }
-    lines = [f"{out}: {model.label}, {model.dim} numbers per picture"]
-    shown = ("weights", "class_head", "left_out", "licence")
-    lines += [f"  {key.replace('_', ' ')}: {training[key]}" for key in shown if key in training]
-    emit(found, "\n".join(lines), as_json)
+    emit_model(model, out, ("weights", "class_head", "left_out", "licence"), as_json)

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from cfcd.errors import CfcdError, Interrupted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cfcd.catalog import Item, Problem
+    from cfcd.model import ModelFolder
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Advance = Callable[[int, int], None]
@@ -24,6 +27,23 @@ Advance = Callable[[int, int], None]
 def emit(json_value: Any, text: str, as_json: bool) -> None:
     """Print a result to stdout: one JSON document when `as_json`, otherwise the text."""
     print(json.dumps(_finite(json_value), indent=2, default=str) if as_json else text)  # noqa: T201
+
+
+def emit_model(model: ModelFolder, out: Path, shown: Sequence[str], as_json: bool) -> None:
+    """Print what a new model in `out` is, with these facts of its making."""
+    training = model.config.training
+    found = {
+        "path": str(out),
+        "name": model.name,
+        "identity": model.identity,
+        "dim": model.dim,
+        "backbone": model.config.network.backbone,
+        "scales": model.config.preprocessing.scales,
+        "training": training,
+    }
+    lines = [f"{out}: {model.label}, {model.dim} numbers per picture"]
+    lines += [f"  {key.replace('_', ' ')}: {training[key]}" for key in shown if key in training]
+    emit(found, "\n".join(lines), as_json)
 
 
 def _finite(value: Any) -> Any:
