@@ -41,6 +41,11 @@ RIVALS = {
 }
 
 
+def test_a_head_must_say_how_it_judges():
+    with pytest.raises(TypeError, match="judge"):
+        losses.CosineHead(4, 2)
+
+
 @pytest.mark.parametrize("kind", RIVALS)
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, samples=st.integers(1, 9), classes=st.integers(5, 40), chunk=st.integers(1, 45))

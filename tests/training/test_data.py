@@ -11,27 +11,7 @@ from hypothesis import strategies as st
 from cfcd.catalog import Catalog, read_catalog
 from cfcd.errors import TrainingError
 from cfcd.training.data import TrainingSet
-
-
-def table(
-    labels: list[str | None] | None,
-    splits: list[str | None] | None = None,
-    queries: list[bool | None] | None = None,
-    gallery: list[bool | None] | None = None,
-) -> Catalog:
-    count = len(labels or splits or queries or gallery or "ab")
-    ids = [f"{number}.jpg" for number in range(count)]
-    return Catalog(
-        source=Path("/data/photos.csv"),
-        root=Path("/data"),
-        kind="table",
-        ids=ids,
-        paths=ids,
-        labels=labels,
-        splits=splits,
-        is_query=queries,
-        is_gallery=gallery,
-    )
+from tests.training.tables import table
 
 
 def chosen(catalog: Catalog) -> list[int]:
@@ -66,18 +46,18 @@ def test_the_split_train_comes_first() -> None:
     splits = ["Train", "test", " train ", None, "TRAIN", "val", "gallery"]
     # The columns of queries and gallery say otherwise, but training is what is asked here.
     flags = [False, True, True, True, False, False, True]
-    assert chosen(table(["a", "a", "b", "b", None, "a", "a"], splits, flags)) == [0, 2]
+    assert chosen(table(["a", "a", "b", "b", None, "a", "a"], flags, splits=splits)) == [0, 2]
 
 
 def test_else_the_gallery_without_the_queries() -> None:
-    assert chosen(table(["a", "b", "a", "b"], ["query", "index", "index", None])) == [1, 2]
-    both = table(["a", "b", "a", "b"], None, [True, True, False, False], [False, True, True, True])
+    assert chosen(table(["a", "b", "a", "b"], splits=["query", "index", "index", None])) == [1, 2]
+    both = table(["a", "b", "a", "b"], [True, True, False, False], [False, True, True, True])
     assert chosen(both) == [2, 3]
 
 
 def test_else_all_labelled_rows() -> None:
     assert chosen(table(["a", None, "b", "a"])) == [0, 2, 3]
-    assert chosen(table(["a", None, "b", "a"], ["left", "right", None, "left"])) == [0, 2, 3]
+    assert chosen(table(["a", None, "b", "a"], splits=["left", "right", None, "left"])) == [0, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -86,10 +66,19 @@ def test_else_all_labelled_rows() -> None:
         (table(None), "/data/photos.csv has no labels"),
         (table([None, None]), "/data/photos.csv has no labels"),
         (table(["a", "a", None]), "3 images of /data/photos.csv have one class only, 'a' .2 images"),
-        (table([None, "a", "b"], ["train", "test", "test"]), '1 images of split "train" of .* no label'),
-        (table(["a", "b"], None, [True, True], [True, True]), "no images of the gallery that are no queries"),
-        (table(["a", "b", "a"], ["Test", None, "Test"]), 'images of split "Test" but none of split "train"'),
-        (table(["a", "b", "a"], ["training", "test", "val"]), 'images of split "test" but none of split'),
+        (
+            table([None, "a", "b"], splits=["train", "test", "test"]),
+            '1 images of split "train" of .* no label',
+        ),
+        (table(["a", "b"], [True, True], [True, True]), "no images of the gallery that are no queries"),
+        (
+            table(["a", "b", "a"], splits=["Test", None, "Test"]),
+            'images of split "Test" but none of split "train"',
+        ),
+        (
+            table(["a", "b", "a"], splits=["training", "test", "val"]),
+            'images of split "test" but none of split',
+        ),
     ],
 )
 def test_refusals_name_what_is_missing(catalog: Catalog, message: str) -> None:

@@ -17,27 +17,11 @@ from cfcd.training.data import TrainingSet  # noqa: E402
 from cfcd.training.monitor import Monitor  # noqa: E402
 from cfcd.training.passes import Passes  # noqa: E402
 from tests.support import make_photo  # noqa: E402
+from tests.training.tables import table  # noqa: E402
 
 if TYPE_CHECKING:
     from cfcd.training.crew import Crew
     from tests.training.conftest import TinyBuilt, TinyRecipe
-
-Flags = list[bool | None]
-
-
-def table(labels: list[str | None], queries: Flags | None = None, gallery: Flags | None = None) -> Catalog:
-    ids = [f"{number}.jpg" for number in range(len(labels))]
-    return Catalog(
-        source=Path("/data/photos.csv"),
-        root=Path("/data"),
-        kind="table",
-        ids=ids,
-        paths=ids,
-        labels=labels,
-        splits=None,
-        is_query=queries,
-        is_gallery=gallery,
-    )
 
 
 def choose(catalog: Catalog, most: int) -> Monitor:
