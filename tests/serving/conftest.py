@@ -24,8 +24,14 @@ def client(site: Path) -> Iterator[httpx.Client]:
         yield asked
 
 
-@pytest.fixture
-def writable(tmp_path: Path) -> Iterator[httpx.Client]:
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the pictures that `writable` is given land."""
+    return tmp_path_factory.mktemp("writable") / "gallery-uploads"
+
+
+@pytest.fixture(scope="module")
+def writable(uploads: Path) -> Iterator[httpx.Client]:
     """Asks a service of a gallery of its own, which takes changes."""
-    with serving_site(make_site(tmp_path), token=TOKEN) as asked:
+    with serving_site(make_site(uploads.parent), token=TOKEN) as asked:
         yield asked

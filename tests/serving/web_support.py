@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,17 +120,16 @@ def problem_in(answer: httpx.Response, status: int, code: str) -> str:
 
 def raw(client: httpx.Client, *pieces: bytes, pause: float = 0.0, patience: float = 30.0) -> bytes:
     """Send bytes as they are, and give what comes back until the connection closes or nothing more comes."""
-    import time
-
     with socket.create_connection((client.base_url.host, client.base_url.port or 80), patience) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
-            time.sleep(pause)
+        with suppress(ConnectionError):  # it may refuse to read on
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(pause)
         found = b""
         while True:
             try:
                 more = connection.recv(65536)
-            except (TimeoutError, ConnectionResetError):
+            except (TimeoutError, ConnectionError):
                 return found
             if not more:
                 return found

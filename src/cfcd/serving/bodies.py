@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.formparsers import MultiPartException
 from starlette.types import Message, Receive, Send
 
 from cfcd.errors import CfcdError
 from cfcd.serving.errors import BodyTooLarge, SlowBody
 
 
-class Stopped(Exception):
-    """End a handler whose request is refused; the guard answers instead of it."""
+class Stopped(MultiPartException):
+    """End a handler whose request is refused; the guard answers instead of it.
+
+    It is of the kind at which the form parser closes the files it has begun.
+    """
 
 
 class Body:
@@ -48,11 +52,11 @@ class Body:
                 f"The request took more than {self._seconds:g} seconds to arrive.",
                 "Send smaller pictures, or let the service wait longer: --upload-seconds.",
             )
-            raise Stopped from None
+            raise Stopped(self.failure.what) from None
         self._count += len(message.get("body", b""))
         if self._count > self._limit:
             self.failure = too_large(self._limit)
-            raise Stopped
+            raise Stopped(self.failure.what)
         self._complete = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
