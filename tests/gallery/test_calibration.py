@@ -6,7 +6,6 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfcd.encoding.shards import Encoded, FileStamp
-from cfcd.errors import EvaluationError, GalleryError, IdentityMismatch, UsageError
+from cfcd.errors import EvaluationError, IdentityMismatch, UsageError
 from cfcd.gallery import Gallery
 from cfcd.gallery.calibrating import calibrate
-from cfcd.gallery.calibration import FILE
 from cfcd.gallery.calibration_fit import (
     Pairs,
     fit_threshold,
@@ -26,6 +24,7 @@ from cfcd.gallery.calibration_fit import (
     share_of,
     wilson_bound,
 )
+from cfcd.gallery.calibration_place import FILE
 from tests.gallery.search_support import META, make_catalog, make_gallery, objects
 
 Z = 1.6448536269514722
@@ -230,6 +229,21 @@ def test_many_queries_are_thinned_out(gallery: Gallery) -> None:
     assert (found.made["queries"], found.made["objects"]) == (70, 70)
 
 
+def test_info_tells_of_it(gallery: Gallery) -> None:
+    assert gallery.info()["calibration"] is None
+    found = calibrate(gallery, precision=0.9, maybe=0.6).calibration
+    told = {
+        "match": found.match.score,
+        "maybe": found.maybe.score,
+        "precision": 0.9,
+        "precision_of_maybe": 0.6,
+    }
+    assert gallery.info()["calibration"] == {**told, "items": len(gallery), "outgrown": False}
+    more = make_catalog(["more"] * len(gallery), "more")
+    gallery.add(more, EVERY[: len(more)])
+    assert gallery.info()["calibration"] == {**told, "items": len(gallery) // 2, "outgrown": True}
+
+
 def test_it_holds_for_its_gallery_only(gallery: Gallery, tmp_path: Path) -> None:
     calibrate(gallery, precision=0.9)
     text = (gallery.folder / FILE).read_text()
@@ -285,6 +299,4 @@ def test_what_cannot_be_calibrated(gallery: Gallery, tmp_path: Path) -> None:
         calibrate(unlabelled)
     with pytest.raises(EvaluationError, match="labelled hit"):
         calibrate(unlabelled, encoded(ASKED))
-    with pytest.raises(GalleryError, match="no folder"):
-        calibrate(SimpleNamespace(name="milvus://host/x"))
     assert gallery.calibration is None

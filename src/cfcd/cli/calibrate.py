@@ -75,6 +75,7 @@ def calibrate(
             warn_of_random_weights(opened.encoder.model)
         with progress("searching") as advance:
             done = measure(opened, data, precision=precision, maybe=maybe, k=k, progress=advance)
+        name = opened.name
     note_skipped(done.skipped, problems)
     found = done.calibration
     made = found.made
@@ -83,7 +84,7 @@ def calibrate(
         f"{made['right']:,} of them right",
         *_threshold_lines("match", found.match),
         *_threshold_lines("maybe", found.maybe),
-        f"kept in {gallery}",
+        f"kept in {name}",
     ]
     if out is not None:
         from cfcd.evaluation.calibration_document import write_calibration

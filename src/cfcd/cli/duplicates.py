@@ -47,10 +47,11 @@ def duplicates(
     """
     from cfcd.cli.output import emit, note_skipped, one_line, progress
     from cfcd.evaluation.duplicates_report import size_words, summary_words, write_duplicates
-    from cfcd.gallery import Gallery
+    from cfcd.gallery import open_gallery
     from cfcd.gallery.duplicates import find_duplicates
 
-    with Gallery(gallery) as opened, progress("comparing") as advance:
+    with open_gallery(gallery) as opened, progress("comparing") as advance:
+        name = opened.name
         found = find_duplicates(opened, threshold=threshold, pixels=pixels, where=where, progress=advance)
     note_skipped([(path, reason) for _, path, reason in found.unreadable])
     lines = []
@@ -61,6 +62,6 @@ def duplicates(
         lines.append(f"and {len(found.groups) - len(lines):,} more groups")
     lines.append(summary_words(found))
     if out is not None:
-        files = write_duplicates(found, out, title=f"Duplicates in {gallery}", shown=shown)
+        files = write_duplicates(found, out, title=f"Duplicates in {name}", shown=shown)
         lines.append("wrote " + ", ".join(str(file) for file in files))
-    emit({"gallery": str(gallery), **found.to_json()}, "\n".join(lines), as_json)
+    emit({"gallery": name, **found.to_json()}, "\n".join(lines), as_json)

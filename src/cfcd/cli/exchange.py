@@ -30,12 +30,12 @@ def export_descriptors(
     autofaiss build_index --embeddings embeddings/img_emb --index_path knn.index --metric_type ip
     """
     from cfcd.cli.output import emit, progress
-    from cfcd.gallery import Gallery
+    from cfcd.gallery import open_gallery
     from cfcd.gallery.exchange_export import export_gallery
 
-    with Gallery(gallery) as opened, progress("exporting") as advance:
-        summary = export_gallery(opened, out, dtype=dtype, progress=advance)
-    emit({"gallery": str(gallery), **summary.to_json()}, summary.text(), as_json)
+    with open_gallery(gallery) as opened, progress("exporting") as advance:
+        name, summary = opened.name, export_gallery(opened, out, dtype=dtype, progress=advance)
+    emit({"gallery": name, **summary.to_json()}, summary.text(), as_json)
 
 
 def import_descriptors(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,4 +23,15 @@ def info(
     from cfcd.info import describe, to_text
 
     found = describe(path)
-    emit(found, to_text(found), as_json)
+    calibration = found.get("calibration")
+    shown = found if calibration is None else {**found, "calibration": _in_words(calibration)}
+    emit(found, to_text(shown), as_json)
+
+
+def _in_words(calibration: dict[str, Any]) -> str:
+    found = (
+        f"match from {calibration['match']:.3f} on (precision {calibration['precision']:g}), "
+        f"maybe from {calibration['maybe']:.3f} on ({calibration['precision_of_maybe']:g}), "
+        f"measured on {calibration['items']:,} items"
+    )
+    return f"{found}; outgrown: run cfcd calibrate again" if calibration["outgrown"] else found

@@ -28,7 +28,12 @@ Root = Annotated[
     Path | None,
     typer.Option(help="Folder that relative paths in a table start from.", show_default="the table's own"),
 ]
-GalleryFolder = Annotated[Path, typer.Argument(metavar="GALLERY", help="A gallery made by cfcd index.")]
+GalleryFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="GALLERY", help="A gallery made by cfcd index: a folder, or milvus://host:port/NAME."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ModelName = Annotated[
     str | None,

@@ -25,7 +25,7 @@ class BulkReads:
         def descriptors_of(  # noqa: D102
             self, numbers: NDArray[np.int64]
         ) -> tuple[NDArray[np.int64], NDArray[np.float16]]: ...
-        def _lacks(self, number: int) -> GalleryError: ...
+        def lacks(self, number: int) -> GalleryError: ...  # noqa: D102
 
     def descriptor(self, number: int) -> NDArray[np.float32]:
         """Read one item's descriptor, (D,) float32; raises as `descriptors`."""
@@ -45,6 +45,6 @@ class BulkReads:
             block = wanted[start : start + _BLOCK]
             held, vectors = self.descriptors_of(np.unique(block))
             if len(missing := np.setdiff1d(block, held)):
-                raise self._lacks(int(missing[0]))
+                raise self.lacks(int(missing[0]))
             parts.append(vectors.astype(np.float32)[np.searchsorted(held, block)])
         return np.concatenate(parts) if parts else np.empty((0, int(self.meta("dim") or 0)), np.float32)

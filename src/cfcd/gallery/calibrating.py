@@ -11,7 +11,7 @@ import numpy as np
 from cfcd.catalog import Box, Catalog, Item
 from cfcd.encoding.bulk import encode_items
 from cfcd.encoding.shards import Encoded
-from cfcd.errors import EvaluationError, GalleryError, PictureError, UsageError
+from cfcd.errors import EvaluationError, PictureError, UsageError
 from cfcd.gallery.calibration import Calibration
 from cfcd.gallery.calibration_fit import Pairs, fit_threshold, number_of, reliability_curve
 from cfcd.gallery.gallery import Gallery
@@ -116,7 +116,7 @@ def calibrate(
     and about as many other items in it.
 
     Args:
-        gallery: A folder gallery with labels.
+        gallery: A gallery with labels.
         data: Labelled pictures, or a folder encoded before; where a catalog has queries and a gallery
             (splits such as test and train), its queries. None takes the gallery's own items, each left
             out when it searches.
@@ -128,7 +128,6 @@ def calibrate(
 
     Raises:
         UsageError: A precision or k is out of range.
-        GalleryError: The gallery lies on a server.
         EvaluationError: Nothing is labelled, queries are too few for the precision, or it is not reached.
         IdentityMismatch: `data` was encoded with another model.
     """
@@ -139,11 +138,6 @@ def calibrate(
         )
     if k < 1:
         raise UsageError(f"k is {k}.", "Count at least one hit per query.")
-    if getattr(gallery, "folder", None) is None:
-        raise GalleryError(
-            f"{gallery.name} has no folder to keep its thresholds in.",
-            "Calibrate a gallery in a folder that holds the same items.",
-        )
     skipped: list[tuple[str, str]] = []
     if data is None:
         found = list(_own_queries(gallery, most_queries))
@@ -191,7 +185,7 @@ def calibrate(
                 "skipped": len(skipped),
             },
         )
-    calibration.save(gallery.folder)
+    gallery._calibrations.write(calibration)
     return Calibrated(calibration, pairs, tuple(skipped))
 
 

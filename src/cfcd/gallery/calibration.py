@@ -1,8 +1,4 @@
-"""From which score on a hit is a match: the thresholds of a gallery, in a file beside its store.
-
-The file is bound to the gallery's model identity and to the generation it was measured on, and carries a
-digest: a damaged one, or one of another gallery, counts as none.
-"""
+"""From which score on a hit is a match: the thresholds of a gallery."""
 
 from __future__ import annotations
 
@@ -10,16 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cfcd.files import write_json
-from cfcd.gallery.database import state_of
-
-if TYPE_CHECKING:
-    from cfcd.gallery.store import Store
-
-FILE = "calibration.json"
 _FORMAT = 1
 # Beyond this growth there are notably more wrong items to be mistaken for right ones than were measured.
 _MOST_GROWTH = 1.25
@@ -158,45 +146,30 @@ class Calibration:
             value["made"],
         )
 
-    def save(self, folder: Path) -> None:
-        """Write it into the folder of its gallery; it appears whole or not at all."""
-        found = self.to_json()
-        write_json(folder / FILE, {"digest": _digest(found), **found})
+    def summary(self, items: int) -> dict[str, Any]:
+        """Give what `info` says of it, for a gallery that holds so many items now."""
+        return {
+            "match": self.match.score,
+            "maybe": self.maybe.score,
+            "precision": self.match.wanted,
+            "precision_of_maybe": self.maybe.wanted,
+            "items": self.items,
+            "outgrown": self.is_outgrown(items),
+        }
 
 
-class CalibrationFile:
-    """Read the calibration of a gallery, again only when its file has changed."""
-
-    def __init__(self) -> None:
-        self._state: tuple[int, int, int] | None = None
-        self._held: Calibration | None = None
-
-    def read(self, folder: Path, store: Store, identity: str) -> Calibration | None:
-        """Give the calibration; None when there is none, or not of this gallery with this model.
-
-        Call it within `store.reading()`.
-        """
-        file = folder / FILE
-        try:
-            state = state_of(file)
-        except OSError:
-            self._state = self._held = None
-            return None
-        if state != self._state:
-            self._state, self._held = state, load(file)
-        held = self._held
-        if held is None or held.identity != identity or held.generation > store.generation:
-            return None
-        # A store that was compacted has forgotten the marks of old generations.
-        return held if store.token(held.generation).hex() in {held.token, ""} else None
+def to_text(calibration: Calibration) -> str:
+    """Write a calibration with a digest."""
+    found = calibration.to_json()
+    return json.dumps({"digest": _digest(found), **found}, indent=2)
 
 
-def load(file: Path) -> Calibration | None:
-    """Read a calibration; None when it is missing or damaged."""
+def from_text(text: str | bytes) -> Calibration | None:
+    """Read what `to_text` gave; None when it is damaged."""
     try:
-        value = json.loads(file.read_bytes())
+        value = json.loads(text)
         return Calibration.from_json(value) if value.pop("digest") == _digest(value) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -26,6 +26,7 @@ from cfcd.gallery.duplicates_links import (
     Components,
     link_all_pairs,
     link_neighbours,
+    places,
     unit_rows,
 )
 from cfcd.gallery.duplicates_pixels import grey_thumbnail, likeness
@@ -168,7 +169,7 @@ def find_duplicates(
         chosen = None if selection is None else selection.choose(store).numbers
         numbers, joined = _exact_links(store, chosen)
         all_pairs = len(numbers) <= all_pairs_up_to
-        blocks = _blocks(store, gallery.dim, chosen)
+        blocks = _blocks(store, gallery.dim, numbers)
         if all_pairs:
             link_all_pairs(blocks, len(numbers), gallery.dim, threshold, joined, progress)
         else:
@@ -200,26 +201,37 @@ def _spare_bytes(group: tuple[Duplicate, ...]) -> int:
 
 def _exact_links(store: Store, chosen: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], Components]:
     """List the row numbers, and join those of the same bytes and box."""
-    numbers = np.empty(len(store), np.int64) if chosen is None else chosen.copy()
     wanted = None if chosen is None else set(chosen.tolist())
-    joined = Components(len(numbers))
+    numbers: list[int] = []
+    twins: list[tuple[int, int]] = []
     first: dict[tuple[bytes, Any], int] = {}
-    rows = (row for row in store.items() if wanted is None or row.number in wanted)
-    for at, stored in enumerate(rows):
-        numbers[at] = stored.number
+    for stored in store.items():
+        if wanted is not None and stored.number not in wanted:
+            continue
         # Imported descriptors may come without the digest of a file.
         if stored.stamp.digest:
-            twin = first.setdefault((stored.stamp.digest, stored.item.box), at)
-            joined.join(np.array((twin, at)))
-    return numbers, joined
+            twin = first.setdefault((stored.stamp.digest, stored.item.box), len(numbers))
+            if twin != len(numbers):
+                twins.append((twin, len(numbers)))
+        numbers.append(stored.number)
+    joined = Components(len(numbers))
+    for pair in twins:
+        joined.join(np.array(pair))
+    return np.array(numbers, np.int64), joined
 
 
-def _blocks(store: Store, dim: int, chosen: NDArray[np.int64] | None) -> Blocks:
+def _blocks(store: Store, dim: int, wanted: NDArray[np.int64]) -> Blocks:
+    """Read the descriptors of row numbers, all of them: a server may have lost or got some meanwhile."""
+    seen = np.zeros(len(wanted), np.bool_)
     for numbers, vectors in store.descriptors_above(0, dim, block=1024):
-        if chosen is None:
+        at = places(wanted, numbers)
+        seen[at[at >= 0]] = True
+        if (at >= 0).all():
             yield numbers, vectors
-        elif (own := np.isin(numbers, chosen)).any():
-            yield numbers[own], vectors[own]
+        elif (at >= 0).any():
+            yield numbers[at >= 0], vectors[at >= 0]
+    if not seen.all():
+        raise store.lacks(int(wanted[~seen][0]))
 
 
 @dataclass

@@ -65,6 +65,14 @@ def unit_rows(vectors: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
+def places(numbers: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find where row numbers are among others, ascending; -1 for those that are not."""
+    if not len(numbers):
+        return np.full(len(wanted), -1, np.int64)
+    at = np.minimum(np.searchsorted(numbers, wanted), len(numbers) - 1)
+    return np.where(numbers[at] == wanted, at, -1)
+
+
 def link_all_pairs(
     blocks: Blocks,
     count: int,
@@ -126,7 +134,8 @@ def link_neighbours(
         found = index.search(unit_rows(vectors), NEIGHBOURS, allowed)
         for number, (neighbours, scores) in zip(own, found, strict=True):
             near = neighbours[scores >= threshold - _SLACK]
-            joined.join(np.searchsorted(numbers, np.append(near, number)))
+            at = places(numbers, np.append(near, number))
+            joined.join(at[at >= 0])
         done += len(own)
         if progress:
             progress(done, len(numbers))

@@ -204,8 +204,9 @@ class Gallery(Searching, Changing):
 
     @healing
     def info(self) -> dict[str, Any]:
-        """Describe the gallery: counts, model, index, sources, bytes on disk."""
+        """Describe the gallery: counts, model, index, calibration, sources, bytes on disk."""
         with self._store.reading():
+            calibration = self.calibration
             return {
                 "kind": "gallery",
                 "folder": str(self.folder),
@@ -217,10 +218,11 @@ class Gallery(Searching, Changing):
                 "long_side": self.long_side,
                 "scales": list(self.scales),
                 "index": describe_index(self.folder, self._store, self.dim),
+                "calibration": None if calibration is None else calibration.summary(len(self._store)),
                 "generation": self._store.generation,
                 "sources": self._store.sources(),
                 "skipped": {key: row.reason for key, row in self._store.skipped().items()},
-                "bytes": sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file()),
+                "bytes": self._bytes(),
             }
 
 

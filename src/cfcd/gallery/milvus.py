@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,7 @@ from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.errors import UsageError
 from cfcd.gallery.gallery import Gallery, model_meta
 from cfcd.gallery.milvus_address import MilvusAddress
+from cfcd.gallery.milvus_calibration import CalibrationNote
 from cfcd.gallery.milvus_client import MOST_HITS, MilvusClient
 from cfcd.gallery.milvus_notes import only_milvus_writer
 from cfcd.gallery.milvus_selection import ChosenThere
@@ -22,6 +24,7 @@ from cfcd.gallery.milvus_store import MilvusStore
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cfcd.gallery.calibration_place import CalibrationPlace
     from cfcd.gallery.choice import Choice
     from cfcd.gallery.selection import Chosen
     from cfcd.gallery.store import Store
@@ -85,6 +88,10 @@ class MilvusGallery(Gallery):
         finally:
             client.close()
 
+    @cached_property
+    def _calibrations(self) -> CalibrationPlace:
+        return CalibrationNote(self._milvus.notes)
+
     @contextmanager
     def _writing(self) -> Iterator[Store]:
         """Open the store as its only writer."""
@@ -141,10 +148,11 @@ class MilvusGallery(Gallery):
 
     def info(self) -> dict[str, Any]:
         """Describe the gallery: counts, model, index, sources."""
+        calibration, items = self.calibration, len(self)
         return {
             "kind": "gallery",
             "store": self.name,
-            "items": len(self._milvus),
+            "items": items,
             "labels": self._milvus.label_count(),
             "model": self.model_label,
             "identity": self.identity,
@@ -152,6 +160,7 @@ class MilvusGallery(Gallery):
             "long_side": self.long_side,
             "scales": list(self.scales),
             "index": _ServerIndex.kind,
+            "calibration": None if calibration is None else calibration.summary(items),
             "sources": self._milvus.sources(),
             "skipped": {key: row.reason for key, row in self._milvus.skipped().items()},
         }

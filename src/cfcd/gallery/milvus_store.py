@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import count
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class MilvusStore(BulkReads):
         if client.description(address.collection) is not None:
             raise GalleryError(f"{address} exists already.", "Give another collection.")
         notes_of(client, address).ensure()
-        description = json.dumps({"kind": _KIND, "format": FORMAT, **meta})
+        description = json.dumps({"kind": _KIND, "format": FORMAT, "mark": secrets.token_hex(8), **meta})
         client.create(address.collection, description, fields(int(meta["dim"])))
 
     def close(self) -> None:
@@ -111,8 +112,8 @@ class MilvusStore(BulkReads):
         return next(_GENERATIONS)
 
     def token(self, _generation: int) -> bytes:
-        """Give no mark, as no two generations are alike."""
-        return b""
+        """Give the collection's random mark: what was noted of a dropped one is not its successor's."""
+        return bytes.fromhex(self.meta("mark"))
 
     def __len__(self) -> int:
         return self.client.count(self.collection)
@@ -165,9 +166,11 @@ class MilvusStore(BulkReads):
         """Find the k nearest items of each (Q, D) query: (n,) numbers and scores, equal scores by number."""
         results = []
         self._hits = {}
-        for hits in self.client.nearest(self.collection, queries, k, where, ITEM_FIELDS):
+        # The rows of a single query come with it, for `by_number`; those of many queries may be large.
+        fields_wanted = ITEM_FIELDS if len(queries) == 1 else ["number"]
+        for hits in self.client.nearest(self.collection, queries, k, where, fields_wanted):
             ordered = sorted(hits, key=lambda hit: (-hit[1], hit[0]))
-            for number, _, row in ordered:
+            for number, _, row in ordered if len(queries) == 1 else ():
                 self._hits[number] = to_stored({"number": number, **row})
             numbers = np.array([number for number, _, _ in ordered], np.int64)
             results.append((numbers, np.array([score for _, score, _ in ordered], np.float32)))
@@ -222,12 +225,14 @@ class MilvusStore(BulkReads):
         return len({row["label"] for page in pages for row in page})
 
     def descriptors_above(
-        self, number: int, dim: int
+        self, number: int, dim: int, block: int = 8192
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
         """Read the descriptors of rows above a number, block by block, as `Store.descriptors_above`."""
-        for page in self.client.walk(self.collection, f"number > {number}", ["number", "vector"]):
-            numbers = np.array([row["number"] for row in page], np.int64)
-            yield numbers, np.array([row["vector"] for row in page], np.float16).reshape(-1, dim)
+        pages = self.client.walk(self.collection, f"number > {number}", ["number", "vector"])
+        every = chain.from_iterable(pages)
+        while rows := list(islice(every, block)):
+            numbers = np.array([row["number"] for row in rows], np.int64)
+            yield numbers, np.array([row["vector"] for row in rows], np.float16).reshape(-1, dim)
 
     def contents(self) -> Iterator[tuple[StoredItem, NDArray[np.float32]]]:
         """Walk all items with their (D,) descriptors, by row number."""
@@ -244,7 +249,8 @@ class MilvusStore(BulkReads):
             len(rows), -1 if rows else 0
         )
 
-    def _lacks(self, number: int) -> GalleryError:
+    def lacks(self, number: int) -> GalleryError:
+        """Make the error for a row that should be there."""
         return GalleryError(
             f"{self.folder} does not hold row {number} any more: another machine has changed it meanwhile.",
             "Try again.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from cfcd.catalog import Item
 from cfcd.encoding.encoder import Encoder
 from cfcd.errors import GalleryError, UsageError
-from cfcd.gallery.calibration import Calibration, CalibrationFile
+from cfcd.gallery.calibration import Calibration
+from cfcd.gallery.calibration_place import CalibrationFile, CalibrationPlace
 from cfcd.gallery.healing import healing
 from cfcd.gallery.hit import Hit
 from cfcd.gallery.query import expand_query
@@ -61,6 +63,7 @@ class Searching:
     - `descriptors`: Give every hit its descriptor.
     """
 
+    folder: Path
     name: str
     dim: int
     identity: str
@@ -172,6 +175,8 @@ class Searching:
             return self._hits(vector, _Wish(k, selection, expand, descriptors, verdicts, left_out))
 
     def _hits(self, vector: NDArray[np.float32], wish: _Wish) -> list[Hit]:
+        # First, as a server forgets the rows of a search when it is asked something else.
+        calibration = self.calibration if wish.verdicts else None
         chosen = None if wish.selection is None else wish.selection.choose(self._store)
         self._index.catch_up(self._store)
         query = vector
@@ -181,7 +186,6 @@ class Searching:
         numbers, scores = self._nearest(query, wish.k, chosen, wish.without)
         found = self._descriptors(numbers) if wish.descriptors or wish.expand else None
         judged = found @ vector if wish.expand and found is not None else scores
-        calibration = self.calibration if wish.verdicts else None
         rows = self._store.by_number(numbers.tolist())
         return [
             Hit(
@@ -216,15 +220,12 @@ class Searching:
     @property
     def calibration(self) -> Calibration | None:
         """Give the thresholds of the verdicts; None unless `cfcd calibrate` made them for this gallery."""
-        folder = getattr(self, "folder", None)  # a gallery on a server has none
-        if folder is None:
-            return None
         with self._store.reading():
-            return self._calibrations.read(folder, self._store, self.identity)
+            return self._calibrations.read(self._store, self.identity)
 
     @cached_property
-    def _calibrations(self) -> CalibrationFile:
-        return CalibrationFile()
+    def _calibrations(self) -> CalibrationPlace:
+        return CalibrationFile(self.folder)
 
     @healing
     def select(

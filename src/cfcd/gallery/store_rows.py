@@ -135,7 +135,8 @@ class StoreRows(BulkReads):
         found = self._connection.execute("SELECT count(*) FROM items WHERE number > ?", (number,)).fetchone()
         return int(found[0])
 
-    def _lacks(self, number: int) -> GalleryError:
+    def lacks(self, number: int) -> GalleryError:
+        """Make the error for a row that should be there."""
         return DamagedStore(self.folder / FILE, f"descriptor {number} is not there")
 
     def descriptors_of(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
