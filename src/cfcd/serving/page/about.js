@@ -17,7 +17,7 @@ export function introduce(gallery) {
     ["Descriptor", `${number(gallery.dim)} numbers`],
     ["Index", gallery.index.kind],
     ["Calibration", calibration
-      ? `match from ${score(calibration.match.score)} on, maybe from ${score(calibration.maybe.score)} on`
+      ? `match from ${score(calibration.match)} on, maybe from ${score(calibration.maybe)} on`
       : "none: cfcd calibrate makes one"],
   ]);
 }

@@ -12,7 +12,8 @@ import { sayMatches, sayRegions, score, strongest, title } from "./words.js";
 export class Detail {
   /**
    * @param {{hit: (id: string) => object|undefined, beside: (id: string, step: number) => string|undefined,
-   *   turn: (id: string) => void, shut: () => void}} told
+   *   turn: (id: string) => void,
+   *   shut: () => void, left: (id: string) => void}} told
    */
   constructor(told) {
     this.told = told;
@@ -62,9 +63,12 @@ export class Detail {
 
   #leave() {
     this.asking?.abort();
+    const { hit } = this.shown ?? {};
     this.shown = null;
     this.explained = null;
-    if (this.dialog.open) this.dialog.close();
+    if (!this.dialog.open) return;
+    this.dialog.close();
+    this.told.left(hit);
   }
 
   async #fill() {

@@ -12,10 +12,12 @@ import { go, href, joined, keepUpload, onChange, read, searchKey, tell } from ".
 import { count, findings, invitation } from "./words.js";
 
 const PAGE = 48; // pictures at a time: divides into 2, 3, 4 and 6 columns
+const SAMPLES = 12; // places of the gallery that the first page shows
 const KEPT = 12; // searches that Back shows at once
 
 const kept = new Map();
 let known = null; // what GET /v1/gallery said
+let meeting = null;
 let current = { key: null, items: [], record: null };
 let asking = null;
 let overdue = 0;
@@ -34,12 +36,11 @@ const detail = new Detail({
   beside: (id, step) => current.items[current.items.findIndex((item) => item.id === id) + step]?.id,
   turn: (id) => go({ hit: id }, { replace: true }),
   shut: () => {
-    const { hit } = read();
     // Closing what was opened from here is going back; a link that led right into it has no before.
-    if (hit && history.state?.opened) history.back();
+    if (read().hit && history.state?.opened) history.back();
     else go({ hit: null }, { replace: true });
-    results.focus(hit);
   },
+  left: (id) => results.focus(id),
 });
 
 function take(files, add) {
@@ -76,18 +77,29 @@ function busy(words) {
   }, 150);
 }
 
-/** Ask the service for a page of what the state wants. */
+/** Ask for items from all over the gallery: the first ones are often all of one object. */
+async function sample(total, signal) {
+  const starts = [...Array(SAMPLES).keys()].map((i) => Math.floor((i * total) / SAMPLES));
+  const pages = await Promise.all(starts.map((offset) => api.items({ where: "", offset, k: PAGE / SAMPLES }, signal)));
+  const items = pages.flatMap((page) => page.items);
+  return { answer: { total, more: true }, items, next: 0 };
+}
+
+/** Ask the service for a page of what the state wants; `next` is where the one after it starts. */
 async function ask(state, offset, signal) {
   const where = joined(state.where);
-  const k = Math.min(PAGE, known ? known.max_k - offset : PAGE);
+  await meeting;
   if (state.query.length === 0) {
-    const answer = await api.items({ where, offset, k }, signal);
-    return { answer: { ...answer, more: offset + answer.items.length < answer.total }, items: answer.items };
+    if (offset === null && !where && known?.items > 2 * PAGE) return sample(known.items, signal);
+    const answer = await api.items({ where, offset: offset ?? 0, k: PAGE }, signal);
+    const next = answer.offset + answer.items.length;
+    return { answer: { ...answer, more: next < answer.total }, items: answer.items, next };
   }
   const parts = await Promise.all(state.query.map((part) => request(part, signal)));
   refuseTooMuch(parts);
-  const answer = await api.search(parts, { where, offset, k }, signal);
-  return { answer, items: answer.hits };
+  const k = Math.min(PAGE, known ? known.max_k - offset : PAGE);
+  const answer = await api.search(parts, { where, offset: offset ?? 0, k }, signal);
+  return { answer, items: answer.hits, next: answer.offset + answer.hits.length };
 }
 
 /** Say so before sending what the service would hang up on, which looks like a broken network. */
@@ -146,9 +158,9 @@ function search(state) {
     search(read());
   };
   run(state.query.length ? "Searching" : "Loading", async (signal) => {
-    const { answer, items } = await ask(state, 0, signal);
+    const { answer, items, next } = await ask(state, null, signal);
     if (signal.aborted) return;
-    const record = { answer, items, scroll: 0 };
+    const record = { answer, items, next, scroll: 0 };
     kept.set(key, record);
     if (kept.size > KEPT) kept.delete(kept.keys().next().value);
     display(state, record);
@@ -172,7 +184,7 @@ function headline(state, { answer, items }) {
   results.headline(state.query.length
     ? findings(answer, items, { items: known?.items ?? items.length, several: state.query.length > 1, filtered })
     : invitation(answer.total, filtered));
-  $("more").hidden = !answer.more || (known && items.length >= known.max_k);
+  $("more").hidden = !answer.more || (state.query.length > 0 && items.length >= known?.max_k);
 }
 
 function more() {
@@ -180,10 +192,11 @@ function more() {
   const { record } = current;
   if (!record || asking) return;
   run("Loading more", async (signal) => {
-    const { answer, items } = await ask(state, record.items.length, signal);
+    const { answer, items, next } = await ask(state, record.next, signal);
     if (signal.aborted || current.record !== record) return;
     // The gallery may have changed since, and brought some of these back.
     const fresh = items.filter((item) => !record.items.some(({ id }) => id === item.id));
+    record.next = next;
     record.items = current.items = [...record.items, ...fresh];
     record.answer = { ...record.answer, more: answer.more };
     learn(fresh);
@@ -229,5 +242,5 @@ $("more").addEventListener("click", more);
 $("home").addEventListener("click", () => scrollTo(0, 0));
 watchIntake({ take, asked: () => read().query.length > 0, refuse: (words) => complain({ message: words, mend: "Drop or paste a picture file." }) });
 history.scrollRestoration = "manual"; // results come later than the browser would scroll
-meet();
+meeting = meet();
 tell();

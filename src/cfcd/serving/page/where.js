@@ -37,6 +37,7 @@ export const operatorsOf = (column) => OPERATORS.filter(({ kinds }) => !kinds ||
 
 /** Give a condition that shows people how theirs could look, made of a column they have. */
 export function example(columns) {
-  const column = columns.find(({ values }) => values?.length);
+  // Labels come first and are the longest to read.
+  const column = columns.toReversed().find(({ values }) => values?.length);
   return column ? OPERATORS[0].write(column, String(column.values[0])) : "city = 'Nice'";
 }
