@@ -68,15 +68,20 @@ def catalog(name: str, count: int) -> Catalog:
     return Catalog.from_items(rows, source=Path(f"/{name}"), root=Path(f"/{name}"), kind="made")
 
 
-def make(folder: Path, items: int, clusters: int) -> tuple[NDArray[np.float16], float]:
-    """Fill a gallery; give the descriptors, (N, 512) on disk, and the seconds that adding them took."""
+def make(
+    folder: Path, items: int, clusters: int, meta: dict[str, str] | None = None
+) -> tuple[NDArray[np.float16], float]:
+    """Fill a gallery; give the descriptors, (N, 512) on disk, and the seconds that adding them took.
+
+    `meta` is what its store says of a model (`cfcd.gallery.gallery.model_meta`); without, of none.
+    """
     rows = np.lib.format.open_memmap(
         folder.parent / "made.npy", mode="w+", dtype=np.float16, shape=(items, DIM)
     )
     for start in range(0, items, BLOCK):
         rows[start : start + BLOCK] = vectors(min(BLOCK, items - start), clusters, 10 + start)
     settings = {"identity": "made", "model": "made@0", "model_reference": "made", "dim": str(DIM)}
-    Store.create(folder, {**settings, "long_side": "null", "scales": "[1.0]"})
+    Store.create(folder, meta or {**settings, "long_side": "null", "scales": "[1.0]"})
     made = catalog("items", items)
     with Gallery(folder) as gallery:
         gallery.choose_index(Choice("exact"))  # the others come one after another
