@@ -9,7 +9,7 @@ from typing import Any
 
 from cfcd.catalog import Catalog, read_catalog
 from cfcd.encoding.shards import is_encoded, read_ids, read_settings, shard_numbers
-from cfcd.gallery.opening import gallery_class
+from cfcd.gallery.opening import gallery_class, is_gallery
 from cfcd.model import ModelFolder, find_model
 from cfcd.model.folder import CONFIG, TRAINED, built_in_names
 
@@ -17,9 +17,8 @@ from cfcd.model.folder import CONFIG, TRAINED, built_in_names
 def describe(path: str | Path) -> dict[str, Any]:
     """Describe a gallery, an encoded folder, a model (folder or built-in name) or pictures, as plain data."""
     folder = Path(path)
-    kind = gallery_class(path)
-    if kind.exists(path):
-        with kind(path) as gallery:
+    if is_gallery(path):
+        with gallery_class(path)(path) as gallery:
             return gallery.info()
     if is_encoded(folder):
         settings = read_settings(folder)

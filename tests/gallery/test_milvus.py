@@ -155,6 +155,12 @@ def test_the_command_line(place: str, photos: Path, cli: Cli, tmp_path: Path) ->
     assert [hit["label"] for hit in found["hits"]] == ["bridge"] * 4
     info = json.loads(cli("info", place, "--json").stdout)
     assert (info["kind"], info["items"], info["store"]) == ("gallery", 12, place)
+    from_folder = json.loads(cli("evaluate", photos, "--json").stdout)
+    assert json.loads(cli("evaluate", place, "--json").stdout)["mAP"] == pytest.approx(
+        from_folder["mAP"], abs=1e-4
+    )
+    assert "There is no gallery" in cli("info", f"{place}_x", code=1).stderr
+    assert "There is no gallery" in cli("evaluate", f"{place}_x", code=1).stderr
     out = cli("export-descriptors", place, tmp_path / "gallery.parquet").stdout
     assert "wrote 12 x 1280 float16" in out
     cli("import-descriptors", tmp_path / "gallery.parquet", "--out", tmp_path / "copy")

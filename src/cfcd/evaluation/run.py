@@ -18,6 +18,7 @@ from cfcd.errors import EvaluationError, PictureError, UsageError
 from cfcd.evaluation.folder import evaluate_descriptors
 from cfcd.evaluation.report import RECALLS, FolderReport
 from cfcd.gallery import Gallery
+from cfcd.gallery.opening import gallery_class, is_gallery
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def evaluate(
     the other; any other catalog is evaluated leave-one-out.
 
     Args:
-        data: Pictures or their catalog, an encoded folder, or a gallery.
+        data: Pictures or their catalog, an encoded folder, or a gallery (a folder, or milvus://...).
         model: The model to encode with, "imagenet-lite0" by default; only for pictures, the others
             carry descriptors already.
         root: Folder that relative paths in a table start from, instead of the table's own.
@@ -80,7 +81,11 @@ def evaluate(
         EncodingError: `out` holds another collection.
     """
     if isinstance(data, str | Path):
-        data = _open(Path(data), root)
+        path = Path(data)
+        if is_gallery(path):
+            with gallery_class(path)(path) as gallery:
+                return evaluate(gallery, model, recalls=recalls)
+        data = read_encoded(path) if is_encoded(path) else read_catalog(path, root=root)
     if isinstance(data, Catalog):
         encoder = model if isinstance(model, Encoder) else load_model(model or "imagenet-lite0")
         chosen = _select(data)
@@ -113,7 +118,7 @@ def unusable_rows(problems: Sequence[Problem]) -> list[dict[str, Any]]:
 
 def holds_descriptors(path: Path) -> bool:
     """Tell whether a path is a gallery or an encoded folder, which need no model."""
-    return is_encoded(path) or Gallery.exists(path)
+    return is_encoded(path) or is_gallery(path)
 
 
 def refuse_inside(out: Path, data: Path) -> None:
@@ -127,12 +132,6 @@ def refuse_inside(out: Path, data: Path) -> None:
             f"--out {out} lies inside {data}, whose pictures would include the results next time.",
             "Name a folder outside of it with --out.",
         )
-
-
-def _open(path: Path, root: Path | None) -> Catalog | Encoded | Gallery:
-    if is_encoded(path):
-        return read_encoded(path)
-    return Gallery(path) if Gallery.exists(path) else read_catalog(path, root=root)
 
 
 def _settings(

@@ -23,6 +23,11 @@ def gallery_class(place: str | Path) -> type[Gallery]:
     return MilvusGallery
 
 
+def is_gallery(place: str | Path) -> bool:
+    """Tell whether a place is a gallery's folder, or written as the address of one on a server."""
+    return is_milvus(place) or Gallery.exists(place)
+
+
 def open_gallery(
     folder: str | Path,
     model: str | Path | None = None,
