@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import struct
@@ -91,11 +92,7 @@ def test_bad_pictures_are_refused_with_a_reason(asked: httpx.Client, path: str, 
     # What the sender says of it must not matter.
     files = [("picture", ("<b>../../a.jpg", make(), "image/jpeg"))]
     answer = asked.post(path, files=files, data={"hit": "arch/0.jpg"} if path == "/v1/explain" else {})
-    status = 413 if code == "picture_too_large" else 400
-    # Decoders differ in what they see first of a file that is wrong in several ways.
-    if answer.json()["error"]["code"] == "truncated_picture":
-        code = "truncated_picture" if status == 400 else code
-    message = problem_in(answer, status, code)
+    message = problem_in(answer, 413 if code == "picture_too_large" else 400, code)
     assert "a.jpg" not in message
     assert "/" not in message.replace("JPEG/", "")  # no place on this machine
 
@@ -135,12 +132,25 @@ def test_one_bad_picture_spoils_the_query(asked: httpx.Client) -> None:
         b"\r\n" * 100_000,
     ],
     ids=[
-        "empty", "start", "end", "bare", "text", "nameless", "cut", "no text", "long", "headers", "parts", "lines",
+        "empty",
+        "start",
+        "end",
+        "bare",
+        "text",
+        "nameless",
+        "cut",
+        "no-text",
+        "long",
+        "headers",
+        "parts",
+        "lines",
     ],
-)  # fmt: skip
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_broken_forms_are_refused(asked: httpx.Client, body: bytes) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = asked.post("/v1/search/pictures", content=body, headers=headers)
     assert answer.status_code in (400, 422), answer.text
     problem_in(answer, answer.status_code, answer.json()["error"]["code"])
     assert asked.get("/healthz").text == "ok"
+    gc.collect()  # the file of a part that is cut off is closed only now
