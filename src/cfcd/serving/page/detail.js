@@ -182,6 +182,8 @@ export class Detail {
       canvas.hidden = !found;
       if (!found) return;
       const { width, height, box } = sides[i];
+      // A picture that the browser cannot show has its shape all the same.
+      figure.querySelector(".seen").style.setProperty("--ratio", width / height);
       const boxed = String(box) !== String([0, 0, width, height]);
       figure.querySelector("p").textContent = this.on.heat ? sayRegions(found.marked[i], boxed) : "";
       paint(canvas, sides[i], { heat: this.on.heat, marked: found.marked[i], score: found.score, most });

@@ -37,7 +37,8 @@ export const operatorsOf = (column) => OPERATORS.filter(({ kinds }) => !kinds ||
 
 /** Give a condition that shows people how theirs could look, made of a column they have. */
 export function example(columns) {
-  // Labels come first and are the longest to read.
-  const column = columns.toReversed().find(({ values }) => values?.length);
-  return column ? OPERATORS[0].write(column, String(column.values[0])) : "city = 'Nice'";
+  const short = ({ values }) => values?.length > 1 && String(values[0]).length < 20;
+  // A column of their own shows more of what is possible than the label.
+  const column = columns.find((one) => short(one) && !["label", "split"].includes(one.name)) ?? columns.find(short);
+  return column ? OPERATORS[0].write(column, String(column.values[0])) : "label = 'church'";
 }
