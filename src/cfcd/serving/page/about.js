@@ -1,6 +1,6 @@
 // What is served: the name in the head, and the dialog that says more.
 
-import { $, fill } from "./dom.js";
+import { $, fill, shutBeside } from "./dom.js";
 import { count, number, score } from "./words.js";
 
 /** Show what GET /v1/gallery said. */
@@ -24,6 +24,4 @@ export function introduce(gallery) {
 
 $("show-about").addEventListener("click", () => $("about").showModal());
 $("shut-about").addEventListener("click", () => $("about").close());
-$("about").addEventListener("click", (event) => {
-  if (event.target === $("about")) $("about").close();
-});
+shutBeside($("about"), () => $("about").close());

@@ -1,7 +1,7 @@
 // One hit large beside the query, with the regions that agree.
 
 import * as api from "./api.js";
-import { $, fill, hug, make, picture } from "./dom.js";
+import { $, fill, hug, make, picture, shutBeside } from "./dom.js";
 import { paint, paintRamp } from "./heat.js";
 import { MOST_LINES, paintLines } from "./lines.js";
 import { itemOf, nameOf, request, urlOf } from "./query.js";
@@ -35,9 +35,7 @@ export class Detail {
     this.dialog.addEventListener("close", () => {
       if (this.shown) told.shut();
     });
-    this.dialog.addEventListener("click", (event) => {
-      if (event.target === this.dialog) told.shut();
-    });
+    shutBeside(this.dialog, told.shut);
     this.dialog.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (step && !event.altKey && !event.ctrlKey && !event.metaKey) this.#turn(step);

@@ -52,6 +52,15 @@ export function hug(frame, image) {
   shape();
 }
 
+/** Shut a dialog by a click beside it; its own edge belongs to it. */
+export function shutBeside(dialog, shut) {
+  dialog.addEventListener("click", (event) => {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    const within = event.clientX >= left && event.clientX <= right && event.clientY >= top && event.clientY <= bottom;
+    if (event.target === dialog && !within) shut();
+  });
+}
+
 /** Fill a <dl> with pairs, leaving out what is empty. */
 export function fill(list, pairs) {
   list.replaceChildren();

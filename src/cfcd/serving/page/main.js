@@ -223,8 +223,8 @@ onChange((state) => {
   $("main").dataset.mode = state.query.length ? "asked" : "start";
   query.show(state.query);
   filters.show(state.where);
-  if (state.lost) announce("Pictures of an earlier visit are gone: give them again.");
   search(state);
+  if (state.lost) complain({ message: "Pictures that were given before the page was loaded anew are gone.", mend: "Give them again." });
   if (current.record) detail.show(state);
 });
 
