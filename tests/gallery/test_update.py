@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cfcd.catalog import read_catalog
+from cfcd.catalog import Catalog, Item, read_catalog
 from cfcd.encoding import Encoder, Reading, load_model
 from cfcd.errors import GalleryError
 from cfcd.gallery import Gallery, UpdateSummary, index
@@ -125,6 +125,36 @@ def test_labels_change_without_encoding(photos: Path, tmp_path: Path, encoder: E
         assert gallery.find("bridge/0.jpg").extra == {"year": "1902"}
 
 
+def test_values_are_compared_as_they_are_stored(photos: Path, tmp_path: Path, encoder: Encoder) -> None:
+    steps = [
+        ((1, 2), {"added": 1}),
+        ([1, 2], {"unchanged": 1}),  # a tuple is stored as a list
+        (1, {"relabelled": 1}),
+        (True, {"relabelled": 1}),  # though Python calls them equal
+        (Path("a"), {"relabelled": 1}),
+        ("a", {"unchanged": 1}),
+        ({"b": 1, "a": 2}, {"relabelled": 1}),
+        ({"a": 2, "b": 1}, {"unchanged": 1}),
+        (float("nan"), {"relabelled": 1}),
+        (float("nan"), {"unchanged": 1}),
+    ]
+    with Gallery.create(tmp_path / "g", encoder) as gallery:
+        for value, expected in steps:
+            item = Item("a", photos / "arch" / "0.jpg", extra={"value": value})
+            catalog = Catalog.from_items([item], source=photos, root=photos, kind="table")
+            assert counts(gallery.update(catalog)) == expected, value
+
+
+def test_a_path_with_dots_is_resolved_by_its_letters(photos: Path, tmp_path: Path, encoder: Encoder) -> None:
+    (tmp_path / "link").symlink_to(photos / "church")
+    items = [Item("a", Path("link/../photos/arch/0.jpg")), Item("b", Path("photos/arch/1.jpg"))]
+    catalog = Catalog.from_items(items, source=tmp_path, root=tmp_path, kind="table")
+    with Gallery.create(tmp_path / "g", encoder) as gallery:
+        assert counts(gallery.update(catalog)) == {"added": 2}
+        assert counts(gallery.update(catalog)) == {"unchanged": 2}
+        assert gallery.find("a").path == photos / "arch" / "0.jpg"
+
+
 def test_a_new_box_is_encoded_again(photos: Path, tmp_path: Path, encoder: Encoder) -> None:
     table = photos / "table.csv"
     table.write_text("path,x_1,y_1,x_2,y_2\narch/0.jpg,,,,\n")
@@ -193,14 +223,14 @@ def test_a_listed_file_that_is_gone_leaves_the_gallery(
 def test_a_file_that_cannot_be_reached_is_not_missing(
     gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalog, stat = read_catalog(photos), Path.stat
+    catalog, stat = read_catalog(photos), os.stat
 
-    def refuse(path: Path, **options: bool) -> os.stat_result:
-        if "arch" in path.parts and path.suffix == ".jpg":
+    def refuse(path: str | Path, **options: bool) -> os.stat_result:
+        if "arch" in Path(path).parts and Path(path).suffix == ".jpg":
             raise PermissionError(13, "Permission denied")
         return stat(path, **options)
 
-    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
     summary = gallery.update(catalog)
     assert counts(summary) == {"unchanged": 8}
     assert "cannot be reached" in summary.skipped["arch/0.jpg"].reason

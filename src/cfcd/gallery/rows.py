@@ -87,6 +87,6 @@ def to_item(row: tuple[Any, ...]) -> StoredItem:
         is_gallery=None if is_gallery is None else bool(is_gallery),
         box=box,
         row=line,
-        extra=json.loads(rest[4]),
+        extra={} if rest[4] == "{}" else json.loads(rest[4]),
     )
     return StoredItem(number, source, key, item, FileStamp(rest[5], rest[6], rest[7]))
