@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -11,7 +12,6 @@ from starlette.responses import Response
 
 from cfcd.errors import CfcdError
 from cfcd.serving.errors import NoToken, NotReady, code_of, status_of
-from cfcd.serving.schemas import ProblemAnswer
 
 if TYPE_CHECKING:
     from cfcd.catalog import Item
@@ -22,7 +22,12 @@ RETRY_SECONDS = 1
 
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Say for OpenAPI that a route may answer with problems; what every route may answer is among them."""
-    return {code: {"model": ProblemAnswer} for code in sorted({*codes, 400, 403, 404, 421, 422, 500, 503})}
+    said = {"application/json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}
+    everywhere = {400, 403, 404, 421, 422, 500, 503}
+    return {
+        code: {"description": HTTPStatus(code).phrase, "content": said}
+        for code in sorted({*codes, *everywhere})
+    }
 
 
 def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -20,6 +20,7 @@ from cfcd.serving.guards import Guard
 from cfcd.serving.item_routes import item_routes
 from cfcd.serving.page_routes import page_routes
 from cfcd.serving.picture_routes import picture_routes
+from cfcd.serving.schemas import ProblemAnswer
 from cfcd.serving.search_routes import search_routes
 from cfcd.serving.service import Service
 from cfcd.serving.settings import Settings
@@ -73,7 +74,7 @@ def make_app(service: Service, settings: Settings) -> FastAPI:
     app.add_exception_handler(CfcdError, _own)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    _name_the_token(app)
+    _complete(app)
     return app
 
 
@@ -112,14 +113,18 @@ async def _http(_request: Request, error: Exception) -> Response:
     return problem(error.status_code, code, message, mend, dict(error.headers or {}))
 
 
-def _name_the_token(app: FastAPI) -> None:
-    """Say in OpenAPI what token the changes need."""
+def _complete(app: FastAPI) -> None:
+    """Say in OpenAPI what token the changes need, and what problems look like."""
     plain: Callable[[], dict[str, object]] = app.openapi
 
     def openapi() -> dict[str, object]:
         schema = plain()
         components = schema.setdefault("components", {})
         assert isinstance(components, dict)
+        schemas = components.setdefault("schemas", {})
+        problem_schema = ProblemAnswer.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(problem_schema.pop("$defs"))
+        schemas["ProblemAnswer"] = problem_schema
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         return schema
 

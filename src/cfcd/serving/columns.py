@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -92,6 +93,8 @@ def read_columns(gallery: Gallery) -> Columns:
     for cells in _rows(gallery):
         for name, value in cells.items():
             if value in (None, "") or not isinstance(value, str | int | float):
+                continue
+            if isinstance(value, float) and not math.isfinite(value):
                 continue
             if name not in counters:
                 if len(counters) >= MOST_COLUMNS:

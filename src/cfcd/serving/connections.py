@@ -66,6 +66,8 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     return {
         "http": connection_class(settings),
         "ws": "none",
+        # All that the API allows in an address, however it is escaped: 200 KB; more is answered by 400.
+        "h11_max_incomplete_event_size": 256 << 10,
         "lifespan": "off",
         "access_log": False,
         "log_config": None,

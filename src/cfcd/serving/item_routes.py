@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from cfcd.serving.answers import as_json, item_answer, problems
 from cfcd.serving.forms import parse_row
-from cfcd.serving.schemas import ItemsAnswer, OneItemAnswer, RemovedAnswer, Text
+from cfcd.serving.schemas import ItemsAnswer, OneItemAnswer, RemovedAnswer, ShortText
 from cfcd.serving.service import Service
 from cfcd.serving.settings import Settings
 from cfcd.serving.tokens import check_token
@@ -31,8 +31,8 @@ def item_routes(service: Service, settings: Settings, work: Work) -> APIRouter:
 
     @router.get("/v1/items", response_model=ItemsAnswer, responses=problems())
     async def items(
-        where: Annotated[str, Query(max_length=10_000, description='Such as "year >= 1990".')] = "",
-        label: Annotated[list[Text], Query(max_length=1000, description="One of these labels.")] = [],  # noqa: B006
+        where: Annotated[str, Query(max_length=2_000, description='Such as "year >= 1990".')] = "",
+        label: Annotated[list[ShortText], Query(max_length=32, description="One of these labels.")] = [],  # noqa: B006
         offset: Annotated[int, Query(ge=0, le=2**53, description="Items to leave out before.")] = 0,
         k: Annotated[int, Query(ge=1, le=_MOST, description="Items of a page.")] = 50,
     ) -> Response:

@@ -10,6 +10,7 @@ Verdict = Literal["match", "maybe", "none"]
 # The limits also make pydantic refuse lone surrogates, which no UTF-8 text has.
 Id = Annotated[str, Field(min_length=1, max_length=4096)]
 Text = Annotated[str, Field(max_length=4096)]
+ShortText = Annotated[str, Field(max_length=500)]  # for addresses, which have to end somewhere
 Box = tuple[float, float, float, float]
 
 MOST_PARTS = 64
