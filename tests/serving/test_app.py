@@ -362,3 +362,8 @@ def test_the_state_can_be_watched(client: httpx.Client) -> None:
     assert 'cfcd_requests_total{method="GET",route="/v1/items/{id}",status="200"}' in text
     assert 'route="other",status="404"' in text
     assert "never" not in text
+    client.post("/v1/search/pictures", files=[("picture", ("a.jpg", b"none", "image/jpeg"))])
+    client.get("/v1/gallery", headers={"Host": "evil.example"})
+    text = client.get("/metrics").text
+    assert 'cfcd_refused_uploads_total{reason="unreadable_picture"}' in text
+    assert 'cfcd_refused_uploads_total{reason="foreign_host"}' in text

@@ -217,6 +217,8 @@ class Broken:
     def count(self, *_told: object) -> None:
         pass
 
+    refuse = count
+
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("/home/me/secret"), GalleryError("/home/me/secret broke.", "Mend.")]

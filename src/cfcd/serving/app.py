@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import cfcd
-from cfcd.errors import CfcdError
+from cfcd.errors import CfcdError, PictureError
 from cfcd.serving.answers import problem, problem_of
-from cfcd.serving.errors import status_of
+from cfcd.serving.errors import code_of, status_of
 from cfcd.serving.explain_routes import explain_routes
 from cfcd.serving.guards import Guard
 from cfcd.serving.item_routes import item_routes
@@ -70,19 +70,21 @@ def make_app(service: Service, settings: Settings) -> FastAPI:
     app.include_router(explain_routes(service, work))
     app.include_router(status_routes(service, settings, work))
     app.include_router(page_routes(work))
-    app.add_middleware(Guard, settings=settings, count=service.count)
-    app.add_exception_handler(CfcdError, _own)
+    app.add_middleware(Guard, settings=settings, count=service.count, refuse=service.refuse)
+
+    async def own(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, CfcdError)
+        if status_of(error) is None:
+            raise error  # the guard logs it and tells no details
+        if isinstance(error, PictureError):
+            service.refuse(code_of(error))
+        return problem_of(error)
+
+    app.add_exception_handler(CfcdError, own)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     _complete(app)
     return app
-
-
-async def _own(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, CfcdError)
-    if status_of(error) is None:
-        raise error  # the guard logs it and tells no details
-    return problem_of(error)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

@@ -47,7 +47,7 @@ def explain_routes(service: Service, work: Work) -> APIRouter:
             except ModelError as error:
                 return problem_of(error, 422)  # the model's nature, nothing that broke
 
-        return await work.draw(run)
+        return await work.explain(run)
 
     return router
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cfcd.errors import CfcdError
 from cfcd.serving.answers import problem, problem_of
 from cfcd.serving.bodies import Body, Stopped, too_large
-from cfcd.serving.errors import NotReady, Overloaded, WrongMediaType
+from cfcd.serving.errors import NotReady, Overloaded, WrongMediaType, code_of
 from cfcd.serving.origins import Origins
 from cfcd.serving.settings import Settings
 
@@ -43,6 +43,7 @@ HEADERS = {
 }
 
 Count = Callable[[str, str, int, float], None]
+Refuse = Callable[[str], None]
 
 
 class Guard:
@@ -52,10 +53,11 @@ class Guard:
         app: What answers.
         settings: The limits.
         count: Told the method, path template, status and seconds of every request.
+        refuse: Told why a request was not read.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, count: Count) -> None:
-        self._app, self._settings, self._count = app, settings, count
+    def __init__(self, app: ASGIApp, settings: Settings, count: Count, refuse: Refuse) -> None:
+        self._app, self._settings, self._count, self._refuse = app, settings, count, refuse
         self._origins = Origins(settings)
         self._there = 0
 
@@ -85,13 +87,17 @@ class Guard:
         try:
             self._check(scope, headers, limit)
         except CfcdError as error:
-            await problem_of(error)(scope, receive, answer.send)
+            await self._refused(error, scope, receive, answer)
             return
         body = Body(receive, answer.send, limit, self._settings.upload_seconds)
         with suppress(Stopped):
             await self._app(scope, body.receive, body.send)
         if body.failure is not None:
-            await problem_of(body.failure)(scope, receive, answer.send)
+            await self._refused(body.failure, scope, receive, answer)
+
+    async def _refused(self, error: CfcdError, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        self._refuse(code_of(error))
+        await problem_of(error)(scope, receive, answer.send)
 
     def _check(self, scope: Scope, headers: Headers, limit: int) -> None:
         self._origins.check(scope["method"], scope["path"], headers)
