@@ -6,7 +6,7 @@
 The gallery is that of `benchmarks/gallery.py`: 512-D descriptors in clusters. The model has 512 components
 and is made for this run, from ImageNet weights (needs the extra train), unless --model names one; pictures
 are limited to a long side of 320 pixels. The photos are made up, 640 x 480 pixels, unless --photos names a
-folder of JPEGs. The bare times are those of one thread in a process of its own, before and after the service runs:
+folder of JPEGs. The bare times are those of one thread in a process of its own, before and after the service:
 `Encoder.encode` of the bytes of a photo, and the search of the index for k rows; `Gallery.search` beside them
 also reads the rows of the hits. A small size, such as --items 20000 --seconds 2, runs in under a minute.
 """
@@ -234,7 +234,7 @@ def table(result: dict[str, Any]) -> str:
     }
     lines = [
         f"{result['items']:,} items, {DIM}-D, index {result['index']['kind']}, k = {result['k']}, photos at "
-        f"{SIDE} px ({result['encoder']}), {result['machine']}. Ready {result['start_s']:.2f} s after its start; "
+        f"{SIDE} px ({result['encoder']}), {result['machine']}. Ready after {result['start_s']:.2f} s; "
         f"resident {result['idle'].get('resident_mb', 0):.0f} MB when ready, "
         f"{result['loaded'].get('resident_mb', 0):.0f} MB after the load.",
         "",

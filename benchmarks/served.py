@@ -41,13 +41,13 @@ class Served:
         return url.host, url.port or 80
 
     def memory(self) -> dict[str, float]:
-        """Give the resident memory now and at most, in MB; empty where the system does not say."""
+        """Give open files, and resident memory now and at most in MB; nothing where no system says so."""
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text()
         except OSError:
             return {}
         names = {"VmRSS": "resident_mb", "VmHWM": "most_mb"}
-        found = {}
+        found = {"files": float(len(list(Path(f"/proc/{self.process.pid}/fd").iterdir())))}
         for line in status.splitlines():
             key, _, rest = line.partition(":")
             if key in names:
@@ -132,23 +132,32 @@ def _send(
     taken: list[float],
     statuses: dict[int, int],
 ) -> None:
-    """Be one client."""
-    with socket.create_connection(address) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        held = b""
-        while (start := time.perf_counter()) < until:
-            connection.sendall(requests[at % len(requests)])
-            at += 1
-            while (end := held.find(b"\r\n\r\n")) < 0:
-                held += _more(connection)
-            head = held[:end].lower()
-            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
-            while len(held) < end + 4 + length:
-                held += _more(connection)
-            held = held[end + 4 + length :]
-            taken.append(time.perf_counter() - start)
-            status = int(head[9:12])
-            statuses[status] = statuses.get(status, 0) + 1
+    """Be one client; a connection that breaks counts as status 0."""
+    while time.perf_counter() < until:
+        try:
+            with socket.create_connection(address) as connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                held = b""
+                while (start := time.perf_counter()) < until:
+                    connection.sendall(requests[at % len(requests)])
+                    at += 1
+                    status, held = _answer(connection, held)
+                    taken.append(time.perf_counter() - start)
+                    statuses[status] = statuses.get(status, 0) + 1
+        except OSError:
+            statuses[0] = statuses.get(0, 0) + 1
+            time.sleep(0.1)
+
+
+def _answer(connection: socket.socket, held: bytes) -> tuple[int, bytes]:
+    """Read one answer; gives its status and what has come of the next."""
+    while (end := held.find(b"\r\n\r\n")) < 0:
+        held += _more(connection)
+    head = held[:end].lower()
+    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or b"0")
+    while len(held) < end + 4 + length:
+        held += _more(connection)
+    return int(head[9:12]), held[end + 4 + length :]
 
 
 def _more(connection: socket.socket) -> bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +66,25 @@ def test_the_service_waits_some_seconds_for_another_writer(
         with pytest.raises(BusyError):
             service.add(photo_bytes(1), NewItem(), replace=False)
         assert service.item("item1")[0].id == "item1"
-    tries = []
 
-    def change() -> str:
-        tries.append(1)
-        if len(tries) < 3:
-            raise BusyError("Busy.", "Wait.")
-        return "done"
 
-    assert service_room._patiently(change) == "done"
+def test_the_service_writes_once_the_other_writer_is_done(folder: Path) -> None:
+    with serving(folder) as service, ThreadPoolExecutor(2) as threads:
+        with only_writer(folder):
+            removing = threads.submit(service.remove, "item1")
+            adding = threads.submit(service.add, photo_bytes(1), NewItem("mine"), replace=False)
+            time.sleep(0.3)
+            assert not removing.done()
+            assert not adding.done()
+        removing.result(60)
+        assert adding.result(60)[0].id == "mine"
+        assert {item.id for item in service.items(None, None, 0, 9).items} == {
+            "item0",
+            "item2",
+            "item3",
+            "item4",
+            "mine",
+        }
 
 
 @pytest.mark.parametrize(

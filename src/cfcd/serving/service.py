@@ -233,16 +233,16 @@ class Service:
             BusyError: Another process has been writing to the gallery for some seconds.
         """
         check_row(row)
-        with self._changing:
-            # The picture is encoded for the gallery that it goes to.
-            self._holder.settle()
-            with self._holder.using() as opened:
-                vector = self._encode(opened, [QueryPicture(picture)])[0][0]
-                with opened.looking_up.one() as gallery:
-                    item_id = _patiently(
-                        lambda: self._uploads.add(gallery, picture, vector, row, replace=replace)
-                    )
-                    return find_item(gallery, item_id)
+        made: tuple[Opened, NDArray[np.float32]] | None = None
+
+        def change(opened: Opened, gallery: Gallery) -> tuple[Item, int]:
+            nonlocal made
+            if made is None or made[0] is not opened:
+                made = opened, self._encode(opened, [QueryPicture(picture)])[0][0]
+            item_id = self._uploads.add(gallery, picture, made[1], row, replace=replace)
+            return find_item(gallery, item_id)
+
+        return self._change(change)
 
     def remove(self, item_id: str) -> int:
         """Remove an item, not its picture, and give the new generation.
@@ -251,12 +251,28 @@ class Service:
             UnknownItem: No item has this id.
             BusyError: Another process has been writing to the gallery for some seconds.
         """
+
+        def change(_opened: Opened, gallery: Gallery) -> int:
+            if gallery.remove([item_id]):
+                raise unknown(gallery, item_id)
+            return state_of(gallery)[1]
+
+        return self._change(change)
+
+    def _change(self, change: Callable[[Opened, Gallery], _Result]) -> _Result:
+        """Make a change, waiting for some seconds until another process is done with its own."""
+        until = time.monotonic() + _WAIT_SECONDS
         with self._changing:
-            self._holder.settle()
-            with self._looking_up() as gallery:
-                if _patiently(lambda: gallery.remove([item_id])):
-                    raise unknown(gallery, item_id)
-                return state_of(gallery)[1]
+            while True:
+                # Each time anew: the gallery may have been replaced while the other process had it.
+                self._holder.settle()
+                try:
+                    with self._holder.using() as opened, opened.looking_up.one() as gallery:
+                        return change(opened, gallery)
+                except BusyError:
+                    if time.monotonic() > until:
+                        raise
+                time.sleep(_WAIT_STEP)
 
     def thumbnail(self, item_id: str, side: int) -> Rendered:
         """Render an item's picture small.
@@ -342,18 +358,6 @@ class Service:
                 self._metrics.note_gallery(*state_of(gallery))
             self._metrics.note_queue(opened.encoding.waiting)
         return self._metrics.text()
-
-
-def _patiently(change: Callable[[], _Result]) -> _Result:
-    """Make a change, waiting for some seconds until another process is done with its own."""
-    until = time.monotonic() + _WAIT_SECONDS
-    while True:
-        try:
-            return change()
-        except BusyError:
-            if time.monotonic() > until:
-                raise
-        time.sleep(_WAIT_STEP)
 
 
 def _index(gallery: Gallery) -> dict[str, Any]:
