@@ -37,8 +37,8 @@ _TRIES = 3
 class SearchIndex(Protocol):
     """What every kind of index does.
 
-    `generation` and `token` name the state of the store it has caught up with; `measured` is what
-    `measure_recall` found when it was built.
+    `generation` and `token` name the state of the store it has caught up with, `highest` its highest row
+    number; `measured` is what `measure_recall` found when it was built.
     """
 
     kind: str
@@ -46,6 +46,7 @@ class SearchIndex(Protocol):
     dim: int
     generation: int
     token: bytes
+    highest: int
     measured: dict[str, Any]
 
     def __len__(self) -> int: ...

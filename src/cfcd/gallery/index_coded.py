@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfcd.gallery.index_engines import Engine, make_engine
-from cfcd.gallery.index_files import Header, Spec, checked_file, read_header, write_index
+from cfcd.gallery.index_files import Header, Spec, checked_file, matching_header, write_index
 from cfcd.gallery.reduction import Reduction
 
 if TYPE_CHECKING:
@@ -216,28 +216,18 @@ class CodedIndex:
             with path.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
 
-        header = Header(
-            spec=self.spec,
-            dim=self.dim,
-            generation=self.generation,
-            token=self.token,
-            highest=self.highest,
-            items=len(self),
-            resident_bytes=self.resident_bytes,
-            measured=self.measured,
-            details={"trained_items": self._trained_items, "trained_error": self._trained_error},
-        )
+        details = {"trained_items": self._trained_items, "trained_error": self._trained_error}
         parts: dict[str, Callable[[Path], None]] = {"npz": write_rows}
         if len(self._numbers):
             parts["faiss"] = self._engine.write
-        write_index(folder, header, parts)
+        write_index(folder, Header.of(self, details), parts)
 
     @classmethod
     def load(cls, folder: Path, spec: Spec, dim: int) -> CodedIndex:
         """Read the saved index; an empty one when it is missing or damaged, which is then built anew."""
         index = cls(spec, dim)
-        header = read_header(folder)
-        if header is None or header.spec != spec or header.dim != dim:
+        header = matching_header(folder, spec, dim)
+        if header is None:
             return index
         codes, rows = checked_file(folder, header, "faiss"), checked_file(folder, header, "npz")
         if codes is None or rows is None:
@@ -254,6 +244,5 @@ class CodedIndex:
         index._removed, index._removed_count = removed, int(removed.sum())
         index._trained_items = header.details["trained_items"]
         index._trained_error = header.details["trained_error"]
-        index.generation, index.token, index.highest = header.generation, header.token, header.highest
-        index.measured = header.measured
+        header.restore(index)
         return index

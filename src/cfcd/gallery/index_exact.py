@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfcd.gallery.index_files import Header, Spec, checked_file, read_header, write_index
+from cfcd.gallery.index_files import Header, Spec, checked_file, matching_header, write_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,17 +96,8 @@ class ExactIndex:
         """Write the index beside the store."""
         import faiss
 
-        header = Header(
-            spec=self.spec,
-            dim=self.dim,
-            generation=self.generation,
-            token=self.token,
-            highest=self.highest,
-            items=len(self),
-            resident_bytes=self.resident_bytes,
-            measured=self.measured,
-        )
-        write_index(folder, header, {"faiss": lambda path: faiss.write_index(self._faiss, str(path))})
+        parts = {"faiss": lambda path: faiss.write_index(self._faiss, str(path))}
+        write_index(folder, Header.of(self), parts)
 
     @classmethod
     def load(cls, folder: Path, dim: int) -> ExactIndex:
@@ -114,18 +105,15 @@ class ExactIndex:
         import faiss
 
         index = cls(dim)
-        header = read_header(folder)
-        if header is None or header.spec != cls.spec or header.dim != dim:
-            return index
-        file = checked_file(folder, header, "faiss")
-        if file is None:
+        header = matching_header(folder, cls.spec, dim)
+        file = None if header is None else checked_file(folder, header, "faiss")
+        if header is None or file is None:
             return index
         try:
             index._faiss = faiss.read_index(str(file))
         except (OSError, RuntimeError):
             return index
-        index.generation, index.token, index.highest = header.generation, header.token, header.highest
-        index.measured = header.measured
+        header.restore(index)
         return index
 
 

@@ -15,10 +15,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cfcd.errors import GalleryError
 from cfcd.files import write_json
+
+if TYPE_CHECKING:
+    from cfcd.gallery.index import SearchIndex
 
 HEADER = "index.json"
 FORMAT = 2
@@ -63,6 +66,26 @@ class Header:
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, index: SearchIndex, details: dict[str, Any] | None = None) -> Header:
+        """Describe an index that is about to be saved."""
+        return cls(
+            spec=index.spec,
+            dim=index.dim,
+            generation=index.generation,
+            token=index.token,
+            highest=index.highest,
+            items=len(index),
+            resident_bytes=index.resident_bytes,
+            measured=index.measured,
+            details=details or {},
+        )
+
+    def restore(self, index: SearchIndex) -> None:
+        """Bring an index whose codes have been read to the state it was saved in."""
+        index.generation, index.token, index.highest = self.generation, self.token, self.highest
+        index.measured = self.measured
 
 
 def file_digest(path: Path) -> str:
@@ -151,6 +174,12 @@ def read_header(folder: Path) -> Header | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def matching_header(folder: Path, spec: Spec, dim: int) -> Header | None:
+    """Read what `index.json` says if it is of an index made like this, otherwise None."""
+    header = read_header(folder)
+    return header if header is not None and (header.spec, header.dim) == (spec, dim) else None
 
 
 def checked_file(folder: Path, header: Header, ending: str) -> Path | None:
