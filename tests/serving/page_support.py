@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import mimetypes
 import os
 import re
 import signal
@@ -161,10 +162,10 @@ def keep(page: Page, name: str) -> None:
 def give(page: Page, kind: str, file: Path) -> None:
     """Drop or paste a file on the page, as the browser would."""
     page.evaluate(
-        """([kind, name, text]) => {
+        """([kind, name, type, text]) => {
             const data = new DataTransfer();
             const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
-            data.items.add(new File([bytes], name, { type: "image/jpeg" }));
+            data.items.add(new File([bytes], name, { type }));
             const options = { bubbles: true, cancelable: true };
             if (kind === "paste") {
                 document.dispatchEvent(new ClipboardEvent("paste", { ...options, clipboardData: data }));
@@ -174,7 +175,7 @@ def give(page: Page, kind: str, file: Path) -> None:
                 document.body.dispatchEvent(new DragEvent(step, { ...options, dataTransfer: data }));
             }
         }""",
-        [kind, file.name, base64.b64encode(file.read_bytes()).decode()],
+        [kind, file.name, mimetypes.guess_type(file.name)[0], base64.b64encode(file.read_bytes()).decode()],
     )
 
 
