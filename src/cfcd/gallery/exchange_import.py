@@ -234,15 +234,17 @@ def _write(store: Store, rows: list[Row], vectors: NDArray[np.float32], counts: 
 def _news(
     store: Store, rows: list[Row], vectors: NDArray[np.float32], counts: dict[str, int]
 ) -> Iterator[tuple[Row, NDArray[np.float32], Any]]:
-    for row, vector in zip(rows, vectors, strict=True):
-        source, key, item, stamp = row
-        old = store.find_key(source, key)
+    olds = [store.find_key(source, key) for source, key, _, _ in rows]
+    numbers = [old.number for old in olds if old is not None]
+    held = dict(zip(numbers, store.descriptors(numbers), strict=True))
+    for row, vector, old in zip(rows, vectors, olds, strict=True):
+        _, _, item, stamp = row
         if old is None:
             counts["added"] += 1
         elif (
             replace(old.item, id=item.id) == item
             and old.stamp == stamp
-            and np.array_equal(store.descriptor(old.number), vector.astype(np.float16))
+            and np.array_equal(held[old.number], vector.astype(np.float16))
         ):
             counts["unchanged"] += 1
             continue
