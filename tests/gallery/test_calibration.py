@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cfcd.cli.info import info as info_command
 from cfcd.encoding.shards import Encoded, FileStamp
 from cfcd.errors import EvaluationError, IdentityMismatch, UsageError
 from cfcd.gallery import Gallery
@@ -229,7 +230,9 @@ def test_many_queries_are_thinned_out(gallery: Gallery) -> None:
     assert (found.made["queries"], found.made["objects"]) == (70, 70)
 
 
-def test_info_tells_of_it(gallery: Gallery) -> None:
+def test_info_tells_of_it(gallery: Gallery, capsys: pytest.CaptureFixture[str]) -> None:
+    info_command(str(gallery.folder))
+    assert "calibration" not in capsys.readouterr().out
     assert gallery.info()["calibration"] is None
     found = calibrate(gallery, precision=0.9, maybe=0.6).calibration
     told = {
@@ -239,9 +242,15 @@ def test_info_tells_of_it(gallery: Gallery) -> None:
         "precision_of_maybe": 0.6,
     }
     assert gallery.info()["calibration"] == {**told, "items": len(gallery), "outgrown": False}
+    info_command(str(gallery.folder))
+    told_in_words = capsys.readouterr().out
+    assert f"match from {found.match.score:.3f} on (precision 0.9), maybe from" in told_in_words
+    assert f"measured on {len(gallery)} items\n" in told_in_words
     more = make_catalog(["more"] * len(gallery), "more")
     gallery.add(more, EVERY[: len(more)])
     assert gallery.info()["calibration"] == {**told, "items": len(gallery) // 2, "outgrown": True}
+    info_command(str(gallery.folder))
+    assert "outgrown: run cfcd calibrate again" in capsys.readouterr().out
 
 
 def test_it_holds_for_its_gallery_only(gallery: Gallery, tmp_path: Path) -> None:
