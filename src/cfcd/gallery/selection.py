@@ -96,9 +96,10 @@ class Selection:
         """
         generation = store.generation
         state = (str(store.folder), generation, store.token(generation))
-        if self._last is None or self._last[0] != state:
-            self._last = state, self._look_up(store)
-        return self._last[1]
+        last = self._last  # other threads may share this selection, in other generations
+        if last is None or last[0] != state:
+            last = self._last = state, self._look_up(store)
+        return last[1]
 
     def _look_up(self, store: Store) -> Chosen:
         elsewhere = getattr(store, "look_up", None)  # a server can choose for itself, most of the time
