@@ -52,11 +52,14 @@ def test_at_most_fifty_values_and_a_hundred_columns(tmp_path: Path) -> None:
 
 def test_a_large_gallery_is_sampled_all_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quarter = [f"q{n // 100}" for n in range(400)]
-    with _gallery(tmp_path / "g", 400, quarter=quarter) as gallery:
+    turn = [n % 50 for n in range(400)]
+    with _gallery(tmp_path / "g", 400, quarter=quarter, turn=turn) as gallery:
         whole = read_columns(gallery)
         monkeypatch.setattr(room, "SAMPLE", 80)
         sampled = list(room._rows(gallery))
         assert len(sampled) == 80
+        turns = {cells["turn"] for cells in sampled}
+        assert len(turns) > 20  # what comes back in equal steps is not missed
         assert set(read_columns(gallery).columns[0].values or ()) == set(whole.columns[0].values or ())
 
 

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cfcd.errors import PictureError, UsageError
-from cfcd.gallery import Gallery, calibrate, combine
+from cfcd.gallery import Gallery, Selection, calibrate, combine
 from cfcd.serving.errors import ItemExists, PictureMissing, UnknownItem
 from cfcd.serving.queries import NewItem, Query, QueryPicture, Wish
 from cfcd.serving.service import Service
@@ -272,3 +274,21 @@ def test_metrics_count_requests_stages_and_refusals(service: Service, photos: Pa
         "cfcd_gallery_items 12.0",
     ):
         assert line in text.splitlines(), text
+
+
+def test_a_slow_condition_holds_up_no_other_search(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go = threading.Event(), threading.Event()
+    choose = Selection._look_up
+
+    def slow(selection: Selection, store: Any) -> Any:
+        started.set()
+        assert go.wait(60)
+        return choose(selection, store)
+
+    monkeypatch.setattr(Selection, "_look_up", slow)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(service.search, Query(ids=["arch/1.jpg"]), Wish(where="label = 'arch'"))
+        assert started.wait(60)
+        assert len(service.search(Query(ids=["arch/1.jpg"]), Wish()).hits) == 11
+        go.set()
+        assert len(asked.result(60).hits) == 3

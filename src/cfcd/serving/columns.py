@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import threading
 import time
 from collections import Counter
@@ -127,8 +128,10 @@ def _rows(gallery: Gallery) -> Iterator[_Cells]:
         first, last = connection.execute(
             "SELECT (SELECT min(number) FROM items), (SELECT max(number) FROM items)"
         ).fetchone()
-        for start in range(first, last + 1, -(-(last + 1 - first) * _RUN // SAMPLE)):
-            for row in connection.execute(chosen, (start, _RUN)):
+        step = -(-(last + 1 - first) * _RUN // SAMPLE)
+        anywhere = random.Random(0)  # equal steps would miss what comes back in equal steps
+        for start in range(first, last + 1, step):
+            for row in connection.execute(chosen, (start + anywhere.randrange(step - _RUN + 1), _RUN)):
                 yield _cells(*row)
 
 

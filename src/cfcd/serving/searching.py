@@ -140,6 +140,17 @@ def find_item(gallery: Gallery, item_id: str) -> tuple[Item, int]:
 
 
 @healing
+def look_up(gallery: Gallery, selection: Selection) -> None:
+    """Look up what a selection chooses; it remembers that while the gallery stays as it is.
+
+    Raises:
+        UsageError: Its condition names a column that no item has.
+    """
+    with gallery._store.reading():
+        selection.choose(gallery._store)
+
+
+@healing
 def list_items(gallery: Gallery, selection: Selection | None, offset: int, k: int) -> ItemsPage:
     """Give k of the items that a selection chooses, by row number.
 

@@ -22,7 +22,7 @@ from cfcd.serving.errors import PictureMissing, code_of
 from cfcd.serving.holding import HeldGallery, Opened, opener
 from cfcd.serving.metrics import Metrics
 from cfcd.serving.queries import Found, ItemsPage, NewItem, Query, QueryPicture, Rendered, Wish
-from cfcd.serving.searching import Selections, find_item, list_items, search, state_of, unknown
+from cfcd.serving.searching import Selections, find_item, list_items, look_up, search, state_of, unknown
 from cfcd.serving.succession import Holder
 from cfcd.serving.thumbnails import Pictures
 from cfcd.serving.uploads import Uploads, check_row, default_uploads
@@ -167,6 +167,10 @@ class Service:
         """
         selection = self._selections.of(wish.where, wish.labels, wish.ids)
         with self._holder.using() as opened:
+            if selection is not None and opened.looking_up is not opened.searching:
+                # Looked up beside the searches, which find it at hand then: in a large gallery it takes long.
+                with opened.looking_up.one() as gallery:
+                    look_up(gallery, selection)
             pictures = [*query.pictures, *query.minus_pictures]
             made, read_s, encode_s = self._encode(opened, pictures)
             positives = [*made[: len(query.pictures)], *query.vectors]
