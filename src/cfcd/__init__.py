@@ -12,6 +12,7 @@ from cfcd.lazy import lazy_names
 if TYPE_CHECKING:
     from cfcd.catalog import Catalog, read_catalog
     from cfcd.check import check_catalog
+    from cfcd.client import Client
     from cfcd.encoding import Encoder, load_model
     from cfcd.errors import CfcdError
     from cfcd.evaluation import evaluate
@@ -25,6 +26,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Catalog",
     "CfcdError",
+    "Client",
     "Encoder",
     "Explainer",
     "Explanation",
@@ -48,6 +50,7 @@ __getattr__ = lazy_names(
         "Catalog": "catalog",
         "read_catalog": "catalog",
         "check_catalog": "check",
+        "Client": "client",
         "Encoder": "encoding",
         "load_model": "encoding",
         "CfcdError": "errors",
