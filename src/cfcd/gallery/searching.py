@@ -21,6 +21,7 @@ from cfcd.gallery.query import expand_query
 from cfcd.gallery.rows import StoredItem
 from cfcd.gallery.selection import Chosen, Selection
 from cfcd.gallery.store import Store
+from cfcd.gallery.threads import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -207,7 +208,9 @@ class Searching:
             numbers, scores = chosen.nearest(query, wanted) if len(chosen.numbers) else _NOTHING
         else:
             allowed = None if chosen is None else chosen.numbers
-            numbers, scores = self._index.search(query[None], wanted, allowed)[0]
+            index = self._index
+            with one_thread():
+                numbers, scores = index.search(query[None], wanted, allowed)[0]
         keep = ~np.isin(numbers, without)
         return numbers[keep][:k], scores[keep][:k]
 
