@@ -33,6 +33,7 @@ from served import Served, load, request_of, start, summary
 from cfcd.encoding import load_model
 from cfcd.gallery import Choice, Gallery
 from cfcd.gallery.gallery import model_meta
+from cfcd.gallery.threads import one_thread
 from cfcd.model import find_model
 from gallery import DIM, make, vectors
 
@@ -96,7 +97,7 @@ def bare(working: Path, seconds: float, k: int) -> dict[str, Any]:
         gallery.search(photos[0], k)
 
         def index(vector: Any) -> None:
-            with gallery._store.reading():
+            with gallery._store.reading(), one_thread():
                 gallery._index.search(vector[None], k)
 
         def both(photo: bytes) -> None:
