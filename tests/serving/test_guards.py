@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cfcd.errors import GalleryError
+from cfcd.errors import BusyError, GalleryError
 from cfcd.serving.errors import ForeignHost, ForeignOrigin
 from cfcd.serving.guards import HEADERS
 from cfcd.serving.origins import Origins, is_loopback
@@ -234,6 +234,17 @@ def test_what_breaks_is_logged_and_not_told(error: Exception, caplog: pytest.Log
     assert "secret" in caplog.text
     number = message.split()[-1].rstrip(".")
     assert number in caplog.text
+
+
+def test_who_else_writes_is_not_told() -> None:
+    def fail(_item_id: str) -> None:
+        raise BusyError("/home/me/gallery is written by process 7.", "Wait for process 7.")
+
+    with answering(Broken(item=fail)) as client:
+        answer = client.get("/v1/items/a")
+        problem_in(answer, 503, "busy_error")
+        assert "home" not in answer.text
+        assert int(answer.headers["retry-after"]) > 0
 
 
 def test_a_service_that_is_not_ready_says_so() -> None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import cfcd
-from cfcd.errors import CfcdError, PictureError
+from cfcd.errors import BusyError, CfcdError, PictureError
 from cfcd.serving.answers import problem, problem_of
 from cfcd.serving.errors import code_of, status_of
 from cfcd.serving.explain_routes import explain_routes
@@ -76,6 +76,8 @@ def make_app(service: Service, settings: Settings) -> FastAPI:
         assert isinstance(error, CfcdError)
         if status_of(error) is None:
             raise error  # the guard logs it and tells no details
+        if isinstance(error, BusyError):  # its words name a place on the disk, and who writes there
+            return problem_of(BusyError("Another process is writing to the gallery.", "Try again soon."))
         if isinstance(error, PictureError):
             service.refuse(code_of(error))
         return problem_of(error)

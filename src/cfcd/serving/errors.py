@@ -8,7 +8,6 @@ from cfcd.errors import (
     BusyError,
     CfcdError,
     GalleryError,
-    IdentityMismatch,
     PictureError,
     PictureTooLarge,
     UsageError,
@@ -81,7 +80,6 @@ _STATUS: tuple[tuple[type[CfcdError], int], ...] = (
     (PictureTooLarge, 413),
     (PictureError, 400),
     (UsageError, 400),
-    (IdentityMismatch, 409),
 )
 
 

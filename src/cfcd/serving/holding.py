@@ -48,7 +48,7 @@ class HeldStore(Store):
         return self._there is None or _state_of(self.folder) != self._there
 
     def _lost(self) -> NotReady:
-        return NotReady(f"{self.folder} holds descriptors of another model now.", "Try again in a moment.")
+        return NotReady(f"{self.folder.name} is of another model now.", "Try again in a moment.")
 
     def _is_replaced(self) -> bool:
         if self._there is None:

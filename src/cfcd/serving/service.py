@@ -345,7 +345,7 @@ class Service:
         if isinstance(named, QueryPicture):
             return named.data, named.box
         item, _ = self.item(named)
-        return self._pictures.file(item), item.box
+        return self._pictures.read(item), item.box
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request in the metrics; `route` is its path template."""

@@ -13,7 +13,7 @@ from PIL import Image
 from cfcd.catalog import Item
 from cfcd.encoding.encoder import Reading
 from cfcd.errors import PictureError
-from cfcd.pictures import load_picture
+from cfcd.pictures import load_picture, picture_size
 from cfcd.serving.errors import PictureMissing
 from cfcd.serving.queries import Rendered
 
@@ -45,6 +45,18 @@ class Pictures:
         if not item.path.is_file():
             raise _missing(item)
         return item.path
+
+    def read(self, item: Item) -> bytes:
+        """Give the bytes of an item's picture; unlike its path they cannot get into a message of a decoder.
+
+        Raises:
+            PictureMissing: It is not there, or no picture.
+        """
+        try:
+            picture_size(item.path, limits=self._reading.limits)
+            return item.path.read_bytes()
+        except (OSError, PictureError) as error:
+            raise _missing(item) from error
 
     def kept(self, item: Item, side: int, *, boxed: bool = False) -> Rendered | None:
         """Give what `render` would, if it is at hand.
