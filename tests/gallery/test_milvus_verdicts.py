@@ -39,6 +39,7 @@ def test_thresholds_and_verdicts(
     pair: tuple[Gallery, MilvusGallery], place: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, remote = pair
+    monkeypatch.setattr(milvus_calibration, "FRESH_SECONDS", float("inf"))
     assert remote.calibration is None
     assert remote.info()["calibration"] is None
     ours, theirs = (calibrate(gallery, precision=0.8).calibration for gallery in pair)
