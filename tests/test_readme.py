@@ -16,6 +16,14 @@ from tests.support import make_photo
 README = (REPOSITORY / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
+# The service is stopped once it answers; on a free port, as another one may run here.
+_SERVE = f"""
+serve() {{
+    "{sys.executable}" -m cfcd serve "$@" --port 0 > serving.txt &
+    until grep -q http serving.txt; do kill -0 $! && sleep 0.2 || return 1; done
+    kill $! && wait $!
+}}"""
+
 
 @pytest.fixture
 def desk(photos: Path) -> Path:
@@ -29,7 +37,9 @@ def test_the_commands_run(desk: Path) -> None:
     commands = [line for language, block in BLOCKS if not language for line in block.splitlines()]
     commands = [line for line in commands if line.startswith("cfcd ")]
     assert len(commands) >= 4
-    program = f'cfcd() {{ "{sys.executable}" -m cfcd "$@"; }}; set -e\n' + "\n".join(commands)
+    program = f'cfcd() {{ "{sys.executable}" -m cfcd "$@"; }}; {_SERVE}; set -e\n' + "\n".join(
+        command.replace("cfcd serve", "serve") for command in commands
+    )
     result = subprocess.run(["bash", "-c", program], cwd=desk, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert (desk / "results.html").is_file()
