@@ -158,39 +158,65 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def plot(results: list[dict[str, Any]], file: Path) -> None:
-    """Draw mAP against bytes."""
+    """Draw what each method loses against fp32; what loses more than is shown stands at the floor."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(results), figsize=(7 * len(results), 5), squeeze=False)
+    figure, axes = pyplot.subplots(1, len(results), figsize=(6 * len(results), 4.5), squeeze=False)
     for one, result in zip(axes[0], results, strict=True):
-        for group, marker in (("PQ", "s"), ("1-bit", "^"), ("PCA-whitened", "D"), ("PCA ", "v"), ("", "o")):
-            rows = [row for row in result["methods"] if _group(row["method"]) == group]
-            one.plot(
-                [row["bytes"] for row in rows],
-                [row["mAP"] for row in rows],
-                marker,
-                label=group.strip() or "fp32, fp16, int8",
-            )
-        for row in result["methods"]:
-            one.annotate(
-                row["method"],
-                (row["bytes"], row["mAP"]),
-                fontsize=6,
-                xytext=(3, 3),
-                textcoords="offset points",
-            )
-        one.set(xscale="log", xlabel="bytes per stored descriptor", ylabel="mAP", title=result["photos"])
+        for family, marker in _FAMILIES.items():
+            rows = [row for row in result["methods"] if _family(row["method"]) == family]
+            rows.sort(key=lambda row: row["bytes"])
+            lost = [row.get("difference", (0.0,))[0] for row in rows]
+            sizes = [row["bytes"] for row in rows]
+            (line,) = one.plot(sizes, np.maximum(lost, _FLOOR), marker, label=family)
+            for size, value in zip(sizes, lost, strict=True):
+                if value < _FLOOR:
+                    one.annotate(
+                        f"{value:.0f}",
+                        (size, _FLOOR),
+                        (0, 6),
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize=8,
+                        color=line.get_color(),
+                    )
+        one.set_xscale("log", base=2)
+        one.xaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
+        one.set(
+            xlabel="bytes per stored descriptor",
+            ylabel="mAP less that of fp32",
+            ylim=(_FLOOR, 1),
+            title=f"{result['photos']}: fp32 has {result['methods'][0]['mAP']:.1f}",
+        )
         one.grid(alpha=0.3)
-        one.legend()
-    figure.tight_layout()
-    figure.savefig(file, dpi=150)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    figure.savefig(file, dpi=110)
 
 
-def _group(method: str) -> str:
-    return next((name for name in ("PQ", "1-bit", "PCA-whitened", "PCA ") if method.startswith(name)), "")
+_FLOOR = -8
+_FAMILIES = {
+    "fp32, fp16, int8": "o",
+    "PQ": "s",
+    "1-bit": "^",
+    "1-bit, both sides": "v",
+    "PCA, fp16 and int8": "D",
+    "PCA, PQ": "P",
+    "PCA-whitened": "x",
+}
+
+
+def _family(method: str) -> str:
+    if method.startswith("PCA-whitened"):
+        return "PCA-whitened"
+    if method.startswith("PCA"):
+        return "PCA, PQ" if "PQ" in method else "PCA, fp16 and int8"
+    return next(
+        (name for name in ("PQ", "1-bit, both sides", "1-bit") if method.startswith(name)), "fp32, fp16, int8"
+    )
 
 
 def main() -> None:
