@@ -160,6 +160,7 @@ def _way(data: Path | None, named: set[str]) -> str:
     from cfcd.errors import UsageError
     from cfcd.evaluation.revisited_data import BENCHMARKS, nearest_benchmark
     from cfcd.evaluation.run import holds_descriptors
+    from cfcd.gallery.opening import name_of
 
     known = " and ".join(BENCHMARKS)
     if "--worst" in named and ("--out" not in named or "--robustness" in named):
@@ -169,12 +170,12 @@ def _way(data: Path | None, named: set[str]) -> str:
     if data is None:
         raise UsageError("DATA is not given.", f"Name pictures, or a benchmark: {known}.")
     if alien := named & _OF_BENCHMARKS:
-        raise UsageError(f"{min(alien)} is for the benchmarks {known}, not {data}.", "Leave it out.")
+        raise UsageError(f"{min(alien)} is for the benchmarks {known}, not {name_of(data)}.", "Leave it out.")
     if not data.exists() and (meant := nearest_benchmark(str(data))):
         raise UsageError(f"There is no {str(data)!r}.", f"Did you mean the benchmark {meant}?")
     if holds_descriptors(data) and (idle := named & _OF_PICTURES):
         raise UsageError(
-            f"{data} holds descriptors already, so {min(idle)} has no effect.",
+            f"{name_of(data)} holds descriptors already, so {min(idle)} has no effect.",
             "Leave it out, or give the pictures.",
         )
     return "labelled"

@@ -23,6 +23,7 @@ from cfcd.evaluation.folder import check_unit_rows
 from cfcd.evaluation.metrics import average_precision, rankings
 from cfcd.evaluation.robustness_report import LEAST_SIDE, Level, Result, RobustnessReport, View
 from cfcd.evaluation.run import evaluate, holds_descriptors
+from cfcd.gallery.opening import name_of
 
 __all__ = ["MOST_QUERIES", "RobustnessReport", "evaluate_robustness"]
 
@@ -64,7 +65,7 @@ def evaluate_robustness(
     """
     if not isinstance(data, Catalog) and holds_descriptors(Path(data)):
         raise UsageError(
-            f"{data} holds descriptors, and only pictures can be disturbed.", "Give the pictures."
+            f"{name_of(data)} holds descriptors, and only pictures can be disturbed.", "Give the pictures."
         )
     levels = [(d, level) for d in disturbances for level in range(1, len(d.strengths) + 1)]
     if queries < 1 or not levels or not all(d.strengths for d in disturbances):

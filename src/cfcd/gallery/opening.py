@@ -8,7 +8,7 @@ from pathlib import Path
 from cfcd.encoding.encoder import Encoder, Reading, adjust_model
 from cfcd.encoding.shards import Encoded
 from cfcd.gallery.gallery import Gallery
-from cfcd.gallery.milvus_address import is_milvus
+from cfcd.gallery.milvus_address import MilvusAddress, is_milvus
 from cfcd.model import find_model
 
 DEFAULT_MODEL = "imagenet-lite0"
@@ -26,6 +26,13 @@ def gallery_class(place: str | Path) -> type[Gallery]:
 def is_gallery(place: str | Path) -> bool:
     """Tell whether a place is a gallery's folder, or written as the address of one on a server."""
     return is_milvus(place) or Gallery.exists(place)
+
+
+def name_of(place: str | Path) -> str:
+    """Give a place as it may be shown: the address of a server without its password."""
+    if not is_milvus(place):
+        return str(place)
+    return str(MilvusAddress.parse(place))
 
 
 def open_gallery(
