@@ -18,9 +18,9 @@ from cfcd.errors import EvaluationError
 from cfcd.evaluation.revisited_blocks import Block, Product, Reader, Stream, aligned, blocks
 from cfcd.evaluation.revisited_rows import Floats, Rows
 
-_BLOCK_NUMBERS = 1 << 22  # a block of descriptors: 16 MiB in float32
-_BLOCK_ROWS = (1024, 8192)
-_COMPARISON = 0.02  # what it costs to compare a score with a target, to pick and sort it being 1 (measured)
+_BLOCK_NUMBERS = 1 << 23  # a block of descriptors: 32 MiB in float32
+_BLOCK_ROWS = (1024, 16_384)
+_COMPARISON = 0.01  # what it costs to compare a score with a target, to pick and sort it being 1 (measured)
 
 Integers = NDArray[np.int64]
 Progress = Callable[[int, int], None]
@@ -69,7 +69,7 @@ def place_known(
         known: Per query the rows of the database to score, increasing.
         asked: Per query which of these to place too.
         top: How many of the best images to name.
-        block: Rows scored at a time; by default 1024 to 8192, so that a block has about 16 MiB.
+        block: Rows scored at a time; by default 1024 to 16384, so that a block has about 32 MiB.
         normalise: Divide rows by their lengths instead of refusing those that are not unit vectors.
         progress: Called with (done, total) rows streamed.
 
