@@ -35,7 +35,19 @@ ROOMS = (
     "client",
     "cli",
 )
-HEAVY = ("numpy", "PIL", "torch", "transformers", "openvino", "faiss", "pyarrow", "fastapi", "uvicorn", "httpx", "rich")
+HEAVY = (
+    "numpy",
+    "PIL",
+    "torch",
+    "transformers",
+    "openvino",
+    "faiss",
+    "pyarrow",
+    "fastapi",
+    "uvicorn",
+    "httpx",
+    "rich",
+)
 
 
 def imports_of(file: Path) -> set[str]:
