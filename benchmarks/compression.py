@@ -26,7 +26,7 @@ from cfcd.encoding.bulk import encode_items
 from cfcd.errors import PictureError
 from cfcd.evaluation import average_precision, paired_difference
 from cfcd.evaluation.metrics import rankings
-from cfcd.gallery.reduction import Reduction
+from cfcd.gallery.indexes.reduction import Reduction
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

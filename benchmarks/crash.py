@@ -37,7 +37,7 @@ import numpy as np
 
 from cfcd.catalog import Catalog, Item
 from cfcd.gallery import Gallery
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.store import Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

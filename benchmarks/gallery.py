@@ -28,8 +28,8 @@ import numpy as np
 from cfcd.catalog import Catalog, Item
 from cfcd.errors import MissingExtra
 from cfcd.gallery import Gallery
-from cfcd.gallery.choice import KINDS, Choice
-from cfcd.gallery.store import Store
+from cfcd.gallery.indexes.choice import KINDS, Choice
+from cfcd.gallery.truth.store import Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

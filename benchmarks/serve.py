@@ -33,7 +33,7 @@ from served import Served, load, request_of, start, summary
 from cfcd.encoding import load_model
 from cfcd.gallery import Choice, Gallery
 from cfcd.gallery.gallery import model_meta
-from cfcd.gallery.threads import one_thread
+from cfcd.gallery.indexes.threads import one_thread
 from cfcd.model import find_model
 from gallery import DIM, make, vectors
 

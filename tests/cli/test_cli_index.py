@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cfcd.gallery import Gallery
-from cfcd.gallery.choice import Choice, read_choice
+from cfcd.gallery.indexes.choice import Choice, read_choice
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -16,7 +16,7 @@ from cfcd.cli.calibrate import calibrate as calibrate_command
 from cfcd.cli.output import guarded
 from cfcd.cli.search import search
 from cfcd.gallery import Gallery, open_or_create
-from cfcd.gallery.calibrating import calibrate
+from cfcd.gallery.calibration.measuring import calibrate
 from tests.gallery.search_support import DIM, make_gallery, objects
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

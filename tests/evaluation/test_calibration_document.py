@@ -9,9 +9,9 @@ import pytest
 
 from cfcd.evaluation.calibration_document import threshold_steps, write_calibration
 from cfcd.evaluation.calibration_plots import reliability_plot
-from cfcd.gallery.calibrating import Calibrated
-from cfcd.gallery.calibration import Calibration
-from cfcd.gallery.calibration_fit import Pairs, fit_threshold, reliability_curve
+from cfcd.gallery.calibration.fit import Pairs, fit_threshold, reliability_curve
+from cfcd.gallery.calibration.measuring import Calibrated
+from cfcd.gallery.calibration.thresholds import Calibration
 
 MADE = {"data": "/photos/<b>.csv", "protocol": "labelled pictures", "k": 10, "queries": 900, "objects": 30,
     "hits": 900, "right": 0, "unlabelled": 3, "copies": 2, "skipped": 1}  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 
 from cfcd.catalog import Item
 from cfcd.evaluation.duplicates_report import COLUMNS, size_words, summary_words, write_duplicates
-from cfcd.gallery.duplicates import Duplicate, Duplicates
+from cfcd.gallery.duplicates.groups import Duplicate, Duplicates
 from tests.support import make_photo
 
 

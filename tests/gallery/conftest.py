@@ -12,9 +12,9 @@ import pytest
 from cfcd.catalog import read_catalog
 from cfcd.encoding import Encoder, load_model
 from cfcd.gallery import Gallery
-from cfcd.gallery.milvus import MilvusGallery
-from cfcd.gallery.milvus_address import MilvusAddress
-from cfcd.gallery.milvus_client import MilvusClient
+from cfcd.gallery.milvus.address import MilvusAddress
+from cfcd.gallery.milvus.client import MilvusClient
+from cfcd.gallery.milvus.gallery import MilvusGallery
 from cfcd.gallery.opening import open_or_create
 from tests.gallery.milvus_server import milvus_server
 

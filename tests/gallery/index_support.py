@@ -8,7 +8,7 @@ import numpy as np
 
 from cfcd.catalog import Item
 from cfcd.encoding.shards import FileStamp
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.store import Store
 
 DIM = 32
 

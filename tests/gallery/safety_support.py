@@ -8,7 +8,7 @@ import numpy as np
 
 from cfcd.catalog import Catalog, Item
 from cfcd.gallery import Gallery
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.store import Store
 
 DIM = 16
 Held = dict[str, tuple[Item, bytes]]

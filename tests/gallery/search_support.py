@@ -9,7 +9,7 @@ import numpy as np
 
 from cfcd.catalog import Catalog, Item
 from cfcd.gallery import Gallery
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.store import Store
 
 DIM = 16
 META = {"identity": "made-up", "model": "made-up@0", "model_reference": "made-up", "dim": str(DIM),

@@ -16,8 +16,7 @@ from cfcd.cli.info import info as info_command
 from cfcd.encoding.shards import Encoded, FileStamp
 from cfcd.errors import EvaluationError, IdentityMismatch, UsageError
 from cfcd.gallery import Gallery
-from cfcd.gallery.calibrating import calibrate
-from cfcd.gallery.calibration_fit import (
+from cfcd.gallery.calibration.fit import (
     Pairs,
     fit_threshold,
     number_of,
@@ -25,7 +24,8 @@ from cfcd.gallery.calibration_fit import (
     share_of,
     wilson_bound,
 )
-from cfcd.gallery.calibration_place import FILE
+from cfcd.gallery.calibration.measuring import calibrate
+from cfcd.gallery.calibration.place import FILE
 from tests.gallery.search_support import META, make_catalog, make_gallery, objects
 
 Z = 1.6448536269514722

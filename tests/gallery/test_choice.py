@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cfcd.errors import UsageError
-from cfcd.gallery.choice import (
+from cfcd.gallery.indexes.choice import (
     KINDS,
     Choice,
     estimated_bytes,
@@ -16,7 +16,7 @@ from cfcd.gallery.choice import (
     wanted_spec,
     write_choice,
 )
-from cfcd.gallery.index_files import Header, Spec
+from cfcd.gallery.indexes.files import Header, Spec
 from tests.gallery.index_support import make_store
 
 

@@ -17,9 +17,9 @@ from cfcd.encoding.shards import FileStamp
 from cfcd.errors import UsageError
 from cfcd.files import content_digest
 from cfcd.gallery import Gallery
-from cfcd.gallery.duplicates import Duplicates, find_duplicates
-from cfcd.gallery.duplicates_pixels import grey_thumbnail, likeness
-from cfcd.gallery.store import Store
+from cfcd.gallery.duplicates.groups import Duplicates, find_duplicates
+from cfcd.gallery.duplicates.pixels import grey_thumbnail, likeness
+from cfcd.gallery.truth.store import Store
 from tests.support import make_photo as make_smooth_photo
 
 META = {

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfcd.gallery import duplicates_leaders, duplicates_links
-from cfcd.gallery.duplicates_leaders import follow_leaders
-from cfcd.gallery.duplicates_links import Components, link_all_pairs, link_neighbours, unit_rows
+from cfcd.gallery.duplicates import leaders as duplicates_leaders
+from cfcd.gallery.duplicates import links as duplicates_links
+from cfcd.gallery.duplicates.leaders import follow_leaders
+from cfcd.gallery.duplicates.links import Components, link_all_pairs, link_neighbours, unit_rows
 
 
 class SomeStore:

@@ -13,11 +13,12 @@ import pytest
 
 from cfcd.catalog import Catalog, Item
 from cfcd.errors import CfcdError, GalleryError, IdentityMismatch, UsageError
-from cfcd.gallery import Gallery, exchange_export
-from cfcd.gallery.exchange import Origin
-from cfcd.gallery.exchange_export import export_gallery
-from cfcd.gallery.exchange_import import ImportSummary, import_descriptors
-from cfcd.gallery.store import Store
+from cfcd.gallery import Gallery
+from cfcd.gallery.exchange import exporting as exchange_export
+from cfcd.gallery.exchange.exporting import export_gallery
+from cfcd.gallery.exchange.importing import ImportSummary, import_descriptors
+from cfcd.gallery.exchange.origin import Origin
+from cfcd.gallery.truth.store import Store
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -218,7 +219,7 @@ def test_foreign_descriptors_are_normalised_and_need_a_model(tmp_path: Path) -> 
 def test_a_changed_row_is_replaced_and_an_interrupted_import_goes_on(
     full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfcd.gallery.exchange_read.BLOCK", 8)
+    monkeypatch.setattr("cfcd.gallery.exchange.reading.BLOCK", 8)
     with Gallery(full) as gallery:
         export_gallery(gallery, tmp_path / "g.parquet")
 

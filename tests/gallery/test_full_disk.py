@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cfcd.errors import GalleryError
-from cfcd.gallery import Gallery, log, store
+from cfcd.gallery import Gallery
+from cfcd.gallery.truth import log, store
 from tests.gallery.safety_support import catalog, fill, held, make, vectors
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cfcd.catalog import Item
 from cfcd.encoding.shards import FileStamp
-from cfcd.gallery.index import ExactIndex
-from cfcd.gallery.store import Store
+from cfcd.gallery.indexes.search_index import ExactIndex
+from cfcd.gallery.truth.store import Store
 
 DIM = 8
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfcd.gallery.index import HEADER, CodedIndex, Spec, load_index, make_index
-from cfcd.gallery.store import Store
+from cfcd.gallery.indexes.search_index import HEADER, CodedIndex, Spec, load_index, make_index
+from cfcd.gallery.truth.store import Store
 from tests.gallery.index_support import DIM, add, clustered, everything, make_store, remove, slow_search
 
 KINDS = ["codes", "pq", "ivf", "hnsw", "turbovec"]

@@ -11,8 +11,9 @@ import pytest
 from cfcd.catalog import Catalog, read_catalog
 from cfcd.encoding import Encoder, encode_catalog, load_model, read_encoded
 from cfcd.errors import GalleryError, IdentityMismatch, UsageError
-from cfcd.gallery import Gallery, milvus_store
-from cfcd.gallery.choice import Choice
+from cfcd.gallery import Gallery
+from cfcd.gallery.indexes.choice import Choice
+from cfcd.gallery.milvus import store as milvus_store
 from cfcd.gallery.opening import open_gallery
 from tests.gallery.milvus_support import Cli, alike, counts, update_both
 from tests.support import make_photo
@@ -142,7 +143,7 @@ def test_more_hits_than_milvus_gives(
 ) -> None:
     update_both(both, read_catalog(photos))
     assert len(both[1].search(make_photo(0), k=20_000)) == 12
-    monkeypatch.setattr("cfcd.gallery.milvus.MOST_HITS", 10)
+    monkeypatch.setattr("cfcd.gallery.milvus.gallery.MOST_HITS", 10)
     with pytest.raises(UsageError, match="10 hits at most"):
         both[1].search(make_photo(0), k=20)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cfcd.errors import UsageError
-from cfcd.gallery.milvus_address import MilvusAddress, is_milvus
+from cfcd.gallery.milvus.address import MilvusAddress, is_milvus
 
 
 def test_an_address_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cfcd.catalog import Item
-from cfcd.gallery.milvus_cells import as_truth, to_cells, whole
+from cfcd.gallery.milvus.cells import as_truth, to_cells, whole
 
 
 @pytest.mark.parametrize(

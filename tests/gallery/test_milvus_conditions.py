@@ -9,9 +9,9 @@ import numpy as np
 
 from cfcd.catalog import Item
 from cfcd.encoding.shards import FileStamp
-from cfcd.gallery.milvus_address import MilvusAddress
-from cfcd.gallery.milvus_store import MilvusStore
-from cfcd.gallery.store import Store
+from cfcd.gallery.milvus.address import MilvusAddress
+from cfcd.gallery.milvus.store import MilvusStore
+from cfcd.gallery.truth.store import Store
 from cfcd.gallery.where import parse_where
 from cfcd.gallery.where_sql import database_of, matching_rows
 

@@ -11,14 +11,16 @@ import pytest
 from cfcd.catalog import read_catalog
 from cfcd.encoding import Encoder
 from cfcd.errors import BusyError, GalleryError
-from cfcd.gallery import Gallery, milvus_client, milvus_notes
-from cfcd.gallery.milvus import MilvusGallery
-from cfcd.gallery.milvus_address import MilvusAddress
-from cfcd.gallery.milvus_client import MilvusClient
-from cfcd.gallery.milvus_notes import only_milvus_writer
-from cfcd.gallery.milvus_store import MilvusStore, notes_of
+from cfcd.gallery import Gallery
+from cfcd.gallery.milvus import client as milvus_client
+from cfcd.gallery.milvus import notes as milvus_notes
+from cfcd.gallery.milvus.address import MilvusAddress
+from cfcd.gallery.milvus.client import MilvusClient
+from cfcd.gallery.milvus.gallery import MilvusGallery
+from cfcd.gallery.milvus.notes import only_milvus_writer
+from cfcd.gallery.milvus.store import MilvusStore, notes_of
 from cfcd.gallery.opening import open_gallery, open_or_create
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.store import Store
 from tests.gallery.milvus_support import alike, needs_client, update_both
 from tests.support import make_photo
 

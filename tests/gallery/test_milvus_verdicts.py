@@ -12,13 +12,14 @@ import pytest
 
 from cfcd.catalog import Catalog, read_catalog
 from cfcd.errors import GalleryError
-from cfcd.gallery import Gallery, milvus_calibration
-from cfcd.gallery.calibrating import calibrate
-from cfcd.gallery.duplicates import find_duplicates
-from cfcd.gallery.milvus import MilvusGallery
-from cfcd.gallery.milvus_address import MilvusAddress
-from cfcd.gallery.milvus_client import MilvusClient
-from cfcd.gallery.milvus_store import MilvusStore
+from cfcd.gallery import Gallery
+from cfcd.gallery.calibration.measuring import calibrate
+from cfcd.gallery.duplicates.groups import find_duplicates
+from cfcd.gallery.milvus import calibration as milvus_calibration
+from cfcd.gallery.milvus.address import MilvusAddress
+from cfcd.gallery.milvus.client import MilvusClient
+from cfcd.gallery.milvus.gallery import MilvusGallery
+from cfcd.gallery.milvus.store import MilvusStore
 from tests.gallery.milvus_support import Cli, update_both
 from tests.gallery.search_support import META, make_catalog, make_gallery, objects
 from tests.support import make_photo

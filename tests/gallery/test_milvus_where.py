@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cfcd.gallery.milvus_where import among, to_expression
+from cfcd.gallery.milvus.where import among, to_expression
 from cfcd.gallery.where import parse_where
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfcd.gallery.index import CodedIndex, Spec
-from cfcd.gallery.index_engines import FaissEngine
-from cfcd.gallery.recall import measure_recall
-from cfcd.gallery.store import Store
+from cfcd.gallery.indexes.engines import FaissEngine
+from cfcd.gallery.indexes.recall import measure_recall
+from cfcd.gallery.indexes.search_index import CodedIndex, Spec
+from cfcd.gallery.truth.store import Store
 from tests.gallery.index_support import DIM, add, clustered, everything, make_store, remove
 
 

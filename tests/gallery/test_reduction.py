@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cfcd.gallery.reduction import Reduction
+from cfcd.gallery.indexes.reduction import Reduction
 from tests.gallery.index_support import clustered
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from cfcd.errors import BusyError, CfcdError, GalleryError
-from cfcd.gallery import Gallery, repair
-from cfcd.gallery.changes import DamagedStore
-from cfcd.gallery.log import LogWriter
-from cfcd.gallery.store import FILE, Store
+from cfcd.gallery import Gallery
+from cfcd.gallery.truth import repair
+from cfcd.gallery.truth.changes import DamagedStore
+from cfcd.gallery.truth.log import LogWriter
+from cfcd.gallery.truth.store import FILE, Store
 from cfcd.lock import only_writer
 from tests.gallery.safety_support import Held, catalog, fill, held, make, vectors
 

@@ -16,9 +16,10 @@ from cfcd.catalog import Item, read_catalog
 from cfcd.encoding import load_model
 from cfcd.encoding.shards import FileStamp
 from cfcd.errors import GalleryError
-from cfcd.gallery import Gallery, bulk_reads
-from cfcd.gallery.changes import DamagedStore
-from cfcd.gallery.store import FILE, Store
+from cfcd.gallery import Gallery
+from cfcd.gallery.truth import bulk_reads
+from cfcd.gallery.truth.changes import DamagedStore
+from cfcd.gallery.truth.store import FILE, Store
 from tests.support import make_photo
 
 ITEM = Item(

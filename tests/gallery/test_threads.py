@@ -9,8 +9,8 @@ from typing import Any
 import faiss
 import pytest
 
-from cfcd.gallery.index import ExactIndex
-from cfcd.gallery.threads import one_thread
+from cfcd.gallery.indexes.search_index import ExactIndex
+from cfcd.gallery.indexes.threads import one_thread
 from tests.gallery.search_support import make_gallery, objects
 
 

@@ -12,8 +12,9 @@ import pytest
 from cfcd.catalog import Catalog, Item, read_catalog
 from cfcd.encoding import Encoder, Reading, load_model
 from cfcd.errors import GalleryError
-from cfcd.gallery import Gallery, UpdateSummary, index
-from cfcd.gallery.store import Store
+from cfcd.gallery import Gallery, UpdateSummary
+from cfcd.gallery.indexes import search_index as index
+from cfcd.gallery.truth.store import Store
 from tests.support import make_photo
 
 

@@ -8,11 +8,13 @@ import pytest
 
 from cfcd.catalog import Catalog, Item
 from cfcd.errors import GalleryError, MissingExtra
-from cfcd.gallery import Gallery, choice, index_engines, upkeep
-from cfcd.gallery.choice import Choice, read_choice, write_choice
-from cfcd.gallery.index import CodedIndex, ExactIndex, Spec, saved_header
-from cfcd.gallery.store import Store
-from cfcd.gallery.upkeep import describe_index, index_in_memory, keep_index
+from cfcd.gallery import Gallery
+from cfcd.gallery.indexes import choice, upkeep
+from cfcd.gallery.indexes import engines as index_engines
+from cfcd.gallery.indexes.choice import Choice, read_choice, write_choice
+from cfcd.gallery.indexes.search_index import CodedIndex, ExactIndex, Spec, saved_header
+from cfcd.gallery.indexes.upkeep import describe_index, index_in_memory, keep_index
+from cfcd.gallery.truth.store import Store
 from tests.gallery.index_support import DIM, add, clustered, make_store, remove
 
 

@@ -14,7 +14,7 @@ from cfcd.errors import UsageError
 if TYPE_CHECKING:
     from cfcd.catalog import Catalog, Problem
     from cfcd.encoding.shards import Encoded
-    from cfcd.gallery.calibration import Threshold
+    from cfcd.gallery.calibration.thresholds import Threshold
 
 
 def calibrate(
@@ -54,7 +54,7 @@ def calibrate(
     from cfcd.cli.output import emit, note_skipped, progress
     from cfcd.encoding.shards import is_encoded, read_encoded
     from cfcd.gallery import open_gallery
-    from cfcd.gallery.calibrating import calibrate as measure
+    from cfcd.gallery.calibration.measuring import calibrate as measure
 
     own = labelled is not None and labelled.resolve() == gallery.resolve()
     if (labelled is None or own) != (leave_one_out or own) or (leave_one_out and labelled and not own):

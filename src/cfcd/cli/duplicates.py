@@ -48,7 +48,7 @@ def duplicates(
     from cfcd.cli.output import emit, note_skipped, one_line, progress
     from cfcd.evaluation.duplicates_report import size_words, summary_words, write_duplicates
     from cfcd.gallery import open_gallery
-    from cfcd.gallery.duplicates import find_duplicates
+    from cfcd.gallery.duplicates.groups import find_duplicates
 
     with open_gallery(gallery) as opened, progress("comparing") as advance:
         name = opened.name

@@ -31,7 +31,7 @@ def export_descriptors(
     """
     from cfcd.cli.output import emit, progress
     from cfcd.gallery import open_gallery
-    from cfcd.gallery.exchange_export import export_gallery
+    from cfcd.gallery.exchange.exporting import export_gallery
 
     with open_gallery(gallery) as opened, progress("exporting") as advance:
         name, summary = opened.name, export_gallery(opened, out, dtype=dtype, progress=advance)
@@ -74,7 +74,7 @@ def import_descriptors(
     cfcd import-descriptors embeddings/ --out clip-gallery/ --foreign ViT-B-32
     """
     from cfcd.cli.output import emit, note, progress
-    from cfcd.gallery.exchange_import import import_descriptors as bring_in
+    from cfcd.gallery.exchange.importing import import_descriptors as bring_in
 
     with progress("importing") as advance:
         summary = bring_in(

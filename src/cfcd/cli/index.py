@@ -94,8 +94,8 @@ def index(
     from cfcd.encoding.shards import Encoded, is_encoded, read_encoded
     from cfcd.errors import UsageError
     from cfcd.gallery import open_or_create
-    from cfcd.gallery.choice import ask
-    from cfcd.gallery.milvus_address import MilvusAddress
+    from cfcd.gallery.indexes.choice import ask
+    from cfcd.gallery.milvus.address import MilvusAddress
 
     if store is not None:
         MilvusAddress.parse(store)

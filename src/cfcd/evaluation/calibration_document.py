@@ -10,9 +10,9 @@ import cfcd
 from cfcd.evaluation.calibration_plots import reliability_plot, threshold_plot
 from cfcd.evaluation.document import Cell, Document, Facts, Figure, Figures, Section, Table, Text, Tile, Tiles
 from cfcd.evaluation.report_files import write_report
-from cfcd.gallery.calibrating import LEAVE_ONE_OUT, Calibrated
-from cfcd.gallery.calibration import Calibration, Share, Threshold
-from cfcd.gallery.calibration_fit import Pairs
+from cfcd.gallery.calibration.fit import Pairs
+from cfcd.gallery.calibration.measuring import LEAVE_ONE_OUT, Calibrated
+from cfcd.gallery.calibration.thresholds import Calibration, Share, Threshold
 
 _MOST_STEPS = 200
 _REMARKS = (

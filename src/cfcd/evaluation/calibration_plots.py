@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from cfcd.evaluation.plots import Curve, Frame, dot, legend, line, polyline, px, svg, text
-from cfcd.gallery.calibration import Bin, Calibration
+from cfcd.gallery.calibration.thresholds import Bin, Calibration
 
 _PERCENT = (0, 20, 40, 60, 80, 100)
 _NARROW = 150.0  # pixels from the left edge, in which the words beside a line have no room

@@ -13,7 +13,7 @@ from cfcd.evaluation.cells import GridCell, thumbnail
 from cfcd.evaluation.document import printable
 from cfcd.evaluation.grid_html import GRID_CSS, write_html
 from cfcd.files import atomic_write
-from cfcd.gallery.duplicates import Duplicate, Duplicates
+from cfcd.gallery.duplicates.groups import Duplicate, Duplicates
 
 COLUMNS = ("group", "rank", "id", "path", "kind", "similarity", "likeness", "width", "height", "bytes")
 _THUMB = 160

@@ -14,7 +14,7 @@ from cfcd.catalog import Catalog
 from cfcd.encoding.shards import FileStamp
 from cfcd.errors import UsageError
 from cfcd.gallery.plan import free_id
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.store import Store
 from cfcd.gallery.update import UpdateSummary
 
 if TYPE_CHECKING:

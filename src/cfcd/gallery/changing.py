@@ -15,10 +15,10 @@ from cfcd.encoding.encoder import Encoder
 from cfcd.encoding.shards import Encoded, FileStamp
 from cfcd.errors import CfcdError
 from cfcd.gallery.adding import add
-from cfcd.gallery.healing import healing
 from cfcd.gallery.intake import CatalogIntake, EncodedIntake
-from cfcd.gallery.repair import only_writer_of
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.healing import healing
+from cfcd.gallery.truth.repair import only_writer_of
+from cfcd.gallery.truth.store import Store
 from cfcd.gallery.update import UpdateSummary, update
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.errors import GalleryError, IdentityMismatch, ModelError
 from cfcd.files import is_free
 from cfcd.gallery.changing import Changing
-from cfcd.gallery.choice import AUTO, Choice, read_choice, write_choice
-from cfcd.gallery.healing import healing
-from cfcd.gallery.index import SearchIndex, make_index
+from cfcd.gallery.indexes.choice import AUTO, Choice, read_choice, write_choice
+from cfcd.gallery.indexes.search_index import SearchIndex, make_index
+from cfcd.gallery.indexes.upkeep import describe_index, index_in_memory, keep_index
 from cfcd.gallery.searching import Searching
-from cfcd.gallery.store import Store
-from cfcd.gallery.upkeep import describe_index, index_in_memory, keep_index
+from cfcd.gallery.truth.healing import healing
+from cfcd.gallery.truth.store import Store
 from cfcd.model import ModelFolder, find_model
 
 if TYPE_CHECKING:

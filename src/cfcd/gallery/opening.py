@@ -8,7 +8,7 @@ from pathlib import Path
 from cfcd.encoding.encoder import Encoder, Reading, adjust_model
 from cfcd.encoding.shards import Encoded
 from cfcd.gallery.gallery import Gallery
-from cfcd.gallery.milvus_address import MilvusAddress, is_milvus
+from cfcd.gallery.milvus.address import MilvusAddress, is_milvus
 from cfcd.model import find_model
 
 DEFAULT_MODEL = "imagenet-lite0"
@@ -18,7 +18,7 @@ def gallery_class(place: str | Path) -> type[Gallery]:
     """Tell what a gallery at this place is: `Gallery` for a folder, `MilvusGallery` for milvus://..."""
     if not is_milvus(place):
         return Gallery
-    from cfcd.gallery.milvus import MilvusGallery
+    from cfcd.gallery.milvus.gallery import MilvusGallery
 
     return MilvusGallery
 

@@ -13,8 +13,8 @@ from cfcd.catalog import Item
 from cfcd.encoding.shards import FileStamp
 from cfcd.errors import GalleryError
 from cfcd.gallery.intake import UNREADABLE, Intake
-from cfcd.gallery.rows import Skipped, StoredItem
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.rows import Skipped, StoredItem
+from cfcd.gallery.truth.store import Store
 
 
 @dataclass

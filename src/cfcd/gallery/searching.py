@@ -13,21 +13,21 @@ import numpy as np
 from cfcd.catalog import Item
 from cfcd.encoding.encoder import Encoder
 from cfcd.errors import GalleryError, UsageError
-from cfcd.gallery.calibration import Calibration
-from cfcd.gallery.calibration_place import CalibrationFile, CalibrationPlace
-from cfcd.gallery.healing import healing
+from cfcd.gallery.calibration.place import CalibrationFile, CalibrationPlace
+from cfcd.gallery.calibration.thresholds import Calibration
 from cfcd.gallery.hit import Hit
+from cfcd.gallery.indexes.threads import one_thread
 from cfcd.gallery.query import expand_query
-from cfcd.gallery.rows import StoredItem
 from cfcd.gallery.selection import Chosen, Selection
-from cfcd.gallery.store import Store
-from cfcd.gallery.threads import one_thread
+from cfcd.gallery.truth.healing import healing
+from cfcd.gallery.truth.rows import StoredItem
+from cfcd.gallery.truth.store import Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cfcd.catalog import Box
-    from cfcd.gallery.index import SearchIndex
+    from cfcd.gallery.indexes.search_index import SearchIndex
     from cfcd.pictures import PictureSource
 
 

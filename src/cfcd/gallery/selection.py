@@ -16,7 +16,7 @@ from cfcd.gallery.where_sql import database_of, matching_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cfcd.gallery.store import Store
+    from cfcd.gallery.truth.store import Store
 
 # So few rows are scored as they are stored, at once and exactly, whatever the index.
 FEW_ROWS = 1000

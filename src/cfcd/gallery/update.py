@@ -14,8 +14,8 @@ from cfcd.encoding.shards import FileStamp
 from cfcd.errors import PictureError, TruncatedPicture
 from cfcd.gallery.intake import UNREADABLE, Intake
 from cfcd.gallery.plan import box_text, free_id, make_plan
-from cfcd.gallery.rows import Skipped, StoredItem
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.rows import Skipped, StoredItem
+from cfcd.gallery.truth.store import Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

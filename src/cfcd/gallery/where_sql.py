@@ -29,7 +29,7 @@ from cfcd.gallery.where import Compare, Condition, Group, IsNull, Leaf, Like, On
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cfcd.gallery.store import Store
+    from cfcd.gallery.truth.store import Store
 
 # Column -> (its expression, the kind of its cells); further columns are JSON in `extra`, of any kind.
 _TEXTS = ("id", "path", "label", "split")

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from cfcd.gallery import Gallery
-from cfcd.gallery.healing import healing
+from cfcd.gallery.truth.healing import healing
 from cfcd.gallery.where_sql import database_of
 from cfcd.serving.holding import HeldGallery
 

@@ -14,7 +14,7 @@ from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.explaining import Explainer
 from cfcd.gallery import Gallery
 from cfcd.gallery.opening import gallery_class
-from cfcd.gallery.store import Store
+from cfcd.gallery.truth.store import Store
 from cfcd.model import find_model
 from cfcd.serving.batching import Encoding
 from cfcd.serving.errors import NotReady

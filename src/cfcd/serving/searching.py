@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from cfcd.catalog import Item
 from cfcd.errors import UsageError
 from cfcd.gallery import Gallery, Hit, combine
-from cfcd.gallery.healing import healing
 from cfcd.gallery.selection import Selection
+from cfcd.gallery.truth.healing import healing
 from cfcd.gallery.where_sql import database_of
 from cfcd.serving.errors import UnknownItem
 from cfcd.serving.holding import HeldGallery

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cfcd.encoding.encoder import Reading
 from cfcd.errors import BusyError, CfcdError
 from cfcd.explaining import Explanation
-from cfcd.gallery.upkeep import describe_index
+from cfcd.gallery.indexes.upkeep import describe_index
 from cfcd.pictures import picture_size
 from cfcd.serving.batching import Gate
 from cfcd.serving.columns import ColumnsCache

@@ -14,7 +14,7 @@ from cfcd.encoding.shards import FileStamp
 from cfcd.errors import UsageError
 from cfcd.files import atomic_write, content_digest
 from cfcd.gallery import Gallery
-from cfcd.gallery.milvus_address import is_milvus
+from cfcd.gallery.milvus.address import is_milvus
 from cfcd.gallery.where_sql import BUILT_IN
 from cfcd.pictures.formats import sniff
 from cfcd.serving.errors import ItemExists

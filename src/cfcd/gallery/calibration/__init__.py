@@ -1,0 +1,1 @@
+"""From which score on a hit is a match."""

@@ -1,0 +1,1 @@
+"""Pictures that are there twice, exactly or nearly."""

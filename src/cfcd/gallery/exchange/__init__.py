@@ -1,0 +1,1 @@
+"""Descriptors on their way to other programs, and from them."""
