@@ -60,6 +60,8 @@ def test_from_folder_to_search(cli: Cli, photos: Path, tmp_path: Path) -> None:
 
     assert "removed 1" in cli("remove", "gallery", "arch/0.jpg").stdout
     assert "arch/0.jpg" in cli("remove", "gallery", "arch/0.jpg", code=1).stderr
+    assert "cfcd remove needs" in cli("remove", "gallery", code=2).stderr
+    assert "was indexed from" in cli("remove", "gallery", "--source", "elsewhere", code=2).stderr
 
 
 def test_splits_make_test_search_train(cli: Cli, photos: Path, tmp_path: Path) -> None:

@@ -108,3 +108,14 @@ def test_odd_values_come_back_equal_and_whole(gallery: Gallery) -> None:
     with Gallery(gallery.folder) as again:
         item = again.find("ø\0'\"\n")
         assert (item.label, item.box, item.row) == ("\u200b 中", (0.0, 0.0, 1e300, 3.0), 2**40)
+
+
+def test_pictures_of_several_sources_are_counted_and_one_source_removed(gallery: Gallery) -> None:
+    gallery.add(catalog(["a", "b", "c"]), vectors(3, 1))
+    assert gallery.shared_pictures() == (0, ["/photos"])
+    gallery.add(catalog(["a", "b", "c"]), vectors(3, 1), source="/photos/catalog.csv")
+    assert gallery.shared_pictures() == (3, ["/photos", "/photos/catalog.csv"])
+    assert gallery.remove_source("/photos") == 3
+    assert gallery.shared_pictures() == (0, ["/photos/catalog.csv"])
+    assert gallery.remove_source("/nothing") == 0
+    assert len(gallery) == 3

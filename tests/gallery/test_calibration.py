@@ -101,7 +101,7 @@ def test_a_precision_that_is_not_reached_says_what_is() -> None:
     rows = [(0.8, at % 10 != 0, at) for at in range(200)] + [(0.3, False, at) for at in range(200)]
     with pytest.raises(EvaluationError, match=r"not reached .* 0\.859 .* 200 hits of 200 queries") as caught:
         fit_threshold(make_pairs(rows), 0.95)
-    assert "at most 0.85" in caught.value.mend
+    assert "--precision 0.85" in caught.value.mend
     assert fit_threshold(make_pairs(rows), 0.85).score == 0.8
 
 

@@ -137,6 +137,7 @@ def test_descriptors_come_when_asked_for(client: httpx.Client) -> None:
         ({"ids": [["arch/0.jpg"]]}, 422, "invalid_request"),
         ({"ids": [""]}, 422, "invalid_request"),
         ({"ids": ["\ud800"]}, 422, "invalid_request"),
+        ({"ids": ["arch/0.jpg"], "labels": ["nowhere"]}, 400, "usage_error"),
         ({"ids": ["arch/0.jpg"], "labels": ["\ud800"]}, 422, "invalid_request"),
         ({"ids": ["arch/0.jpg"], "where": "label = '\ud800'"}, 422, "invalid_request"),
         ({"ids": ["arch/0.jpg"] * 65}, 422, "invalid_request"),

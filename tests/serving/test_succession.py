@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cfcd.errors import GalleryError
 from cfcd.serving.errors import NotReady
+from cfcd.serving.holding import HeldGallery
 from cfcd.serving.queries import Query, Wish
 from cfcd.serving.service import Service
 from tests.serving.service_support import (
@@ -200,3 +202,16 @@ def test_a_closed_service_says_so(folder: Path) -> None:
     with pytest.raises(NotReady):
         service.item("old1")
     service.close()
+
+
+def test_thresholds_stay_with_the_gallery_they_are_of(folder: Path, tmp_path: Path) -> None:
+    """While a successor is opened, the old gallery answers with its own thresholds."""
+    gallery = HeldGallery(folder)
+    assert gallery.calibration is None
+    thresholds = object()
+    gallery._calibrations = SimpleNamespace(read=lambda *_: thresholds)  # type: ignore[assignment]
+    assert gallery.calibration is thresholds
+    folder.rename(tmp_path / "gone")
+    gallery._calibrations = SimpleNamespace(read=lambda *_: None)  # type: ignore[assignment]
+    assert gallery.calibration is thresholds
+    gallery.close()

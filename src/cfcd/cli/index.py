@@ -126,6 +126,12 @@ def index(
             warn_of_random_weights(gallery.encoder.model)
         with progress("indexing") as advance:
             summary = gallery.update(source, remove_missing=not keep_missing, progress=advance)
+        doubled, sources = gallery.shared_pictures() if summary.added else (0, [])
+        if doubled:
+            note(
+                f"warning: {doubled:,} pictures are in the gallery several times, indexed from "
+                f"{', '.join(sources)}; cfcd remove {gallery.name} --source NAME takes one of these out"
+            )
         skipped = [(row.path, row.reason) for row in summary.skipped.values()]
         note_skipped(skipped, () if isinstance(source, Encoded) else source.problems)
         result = {
@@ -144,22 +150,41 @@ def index(
 
 def remove(
     gallery: GalleryFolder,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Items to remove.")],
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Items to remove.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Remove all that was indexed from this folder or table; cfcd info names them."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove items from a gallery by id; the pictures themselves stay where they are.
+    """Remove items from a gallery, by id or by where they came from; the pictures themselves stay.
 
     The next cfcd index brings back what its DATA still holds.
 
     \b
     cfcd remove gallery/ church/0042.jpg church/0043.jpg
+    cfcd remove gallery/ --source old-photos
     """
     from cfcd.cli.output import emit, note
+    from cfcd.errors import UsageError
     from cfcd.gallery import open_gallery
 
+    if bool(ids) == (source is not None):
+        raise UsageError("cfcd remove needs either ids or --source.", "Name what is to go.")
     with open_gallery(gallery) as opened:
-        unknown = opened.remove(ids)
-        removed = len(set(ids)) - len(unknown)
+        unknown: list[str] = []
+        if source is not None:
+            known = opened.info()["sources"]
+            named = next((one for one in known if Path(one) == Path(source).absolute()), source)
+            if named not in known:
+                raise UsageError(
+                    f"Nothing in {opened.name} was indexed from {source}.",
+                    f"It was indexed from {', '.join(known) or 'nothing'}.",
+                )
+            removed = opened.remove_source(named)
+        else:
+            unknown = opened.remove(ids or [])
+            removed = len(set(ids or [])) - len(unknown)
         for item_id in unknown:
             note(f"not in the gallery: {item_id}")
         emit(

@@ -27,7 +27,7 @@ def search(
         list[Path] | None,
         typer.Argument(metavar="[PICTURE]...", help="Pictures to search with, each on its own."),
     ] = None,
-    k: Annotated[int, typer.Option(min=1, help="How many hits.")] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many hits.")] = 10,
     box: Annotated[
         str | None, typer.Option(help="Search with a part: x1,y1,x2,y2 in pixels of the upright picture.")
     ] = None,

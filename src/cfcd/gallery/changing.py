@@ -136,6 +136,23 @@ class Changing:
             return unknown
 
     @healing
+    def remove_source(self, source: str) -> int:
+        """Remove everything that was indexed from one folder or table, all in one transaction.
+
+        Args:
+            source: As `info` names it.
+
+        Returns:
+            How many items it was.
+        """
+        with self._writing() as writer:
+            numbers = [stored.number for stored in writer.items(source)]
+            with writer.changing() as generation:
+                writer.remove(numbers, generation)
+                writer.replace_skipped(source, {})
+            return len(numbers)
+
+    @healing
     def compact(self) -> int:
         """Write the gallery's files anew without what was changed or removed since.
 

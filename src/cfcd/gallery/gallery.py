@@ -203,6 +203,13 @@ class Gallery(Searching, Changing):
         return catalog, descriptors
 
     @healing
+    def shared_pictures(self) -> tuple[int, list[str]]:
+        """Count pictures that were indexed from several folders or tables; gives these too."""
+        with self._store.reading():
+            sources = list(self._store.sources())
+            return (self._store.shared_pictures() if len(sources) > 1 else 0), sources
+
+    @healing
     def info(self) -> dict[str, Any]:
         """Describe the gallery: counts, model, index, calibration, sources, bytes on disk."""
         with self._store.reading():

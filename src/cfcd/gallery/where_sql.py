@@ -199,11 +199,12 @@ def _resolve(connection: sqlite3.Connection, written: str, tolerant: bool) -> st
         return alike[0]
     near = alike or get_close_matches(written.lower(), [name.lower() for name in names], 1, 0)
     nearest = next((name for name in names if name in near or name.lower() in near), "label")
+    shown_names = dict.fromkeys((*_TEXTS, nearest) if nearest in BUILT_IN else _TEXTS)
     shown = written if len(written) <= 40 else f"{written[:40]}..."
     known = ", ".join(repr(name[:40]) for name in names[len(_TEXTS) :][:12] if name not in _KINDS)
     raise UsageError(
         f"The gallery has no column {shown!r}; the nearest is {nearest[:40]!r}.",
-        f"Its columns are {', '.join(_TEXTS)}{', ' + known if known else ''}.",
+        f"Its columns are {', '.join(shown_names)}{', ' + known if known else ''}.",
     )
 
 

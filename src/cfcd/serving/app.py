@@ -95,6 +95,8 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     found = error.errors()[0]
     place = ".".join(str(part) for part in found.get("loc", ()))
     what = str(found.get("msg", "it is invalid"))
+    if "UploadFile" in what:
+        what = "it is no file; curl sends one with -F NAME=@FILE"
     return problem(
         422,
         "invalid_request",

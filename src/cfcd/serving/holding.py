@@ -13,6 +13,7 @@ import numpy as np
 from cfcd.encoding.encoder import Encoder, Reading
 from cfcd.explaining import Explainer
 from cfcd.gallery import Gallery
+from cfcd.gallery.calibration.thresholds import Calibration
 from cfcd.gallery.opening import gallery_class
 from cfcd.gallery.truth.store import Store
 from cfcd.model import find_model
@@ -72,6 +73,14 @@ class HeldGallery(Gallery):
         self.name = str(folder)
         self._held = HeldStore(self.folder)
         self._bind(self._held, encoder, device, precision, reading)
+        self._thresholds: Calibration | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Give the thresholds; once another folder has the name, those from before."""
+        if not self.has_moved:
+            self._thresholds = super().calibration
+        return self._thresholds
 
     @property
     def has_moved(self) -> bool:

@@ -103,6 +103,7 @@ def search(
         if not positives:
             raise UsageError("There is nothing to search with.", "Give a picture, a vector or an item's id.")
         mixed = len(positives) + len(negatives) > 1
+        _check_labels(gallery, selection, wish)
         last = wish.offset + wish.k
         hits = gallery.search_vector(
             combine(positives, negatives) if mixed else positives[0],
@@ -117,6 +118,17 @@ def search(
         verdicts = {hit.verdict for hit in hits[:last]}
         best = next((one for one in ("match", "maybe") if one in verdicts), "none")
         return Answer(hits, best if calibrated and not mixed else None, calibrated, gallery._store.generation)
+
+
+def _check_labels(gallery: Gallery, selection: Selection | None, wish: Wish) -> None:
+    """Refuse labels of which the gallery has none: finding nothing would look like an answer."""
+    if selection is None or not wish.labels:
+        return
+    unknown = selection.choose(gallery._store).unknown
+    if set(wish.labels) <= set(unknown):
+        raise UsageError(
+            f"No item has the label {wish.labels[0][:80]!r}.", "Ask /v1/gallery which labels there are."
+        )
 
 
 def _descriptor(gallery: Gallery, item_id: str) -> NDArray[np.float32]:

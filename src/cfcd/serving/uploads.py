@@ -65,7 +65,8 @@ class Uploads:
             old = gallery._store.find(item.id)
         if old is not None and not replace:
             raise ItemExists(
-                f"The gallery holds an item {item.id!r} already.", "Give another id, or ask to replace it."
+                f"The gallery holds an item {item.id!r} already.",
+                "Give another id, or replace it with ?replace=true.",
             )
         item.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(item.path) as file:

@@ -116,8 +116,8 @@ def fit_threshold(pairs: Pairs, wanted: float) -> Threshold:
             f"A precision of {wanted:g} is not reached at any score: at best {best:.3f} can be shown, by the "
             f"{share.hits:,} hits of {queries_above} from score {score:.3f} on, of which "
             f"{100 * share.precision:.1f} % are right.",
-            f"Ask for at most {math.floor(100 * bound) / 100:g}, give more labelled pictures, or train the "
-            "model on them.",
+            "So few pictures, or such hits, cannot show more: ask for less with --precision "
+            f"{math.floor(100 * bound) / 100:g}, give more labelled pictures, or train the model on them.",
         )
     kept = above.right.sum() / pairs.right.sum()
     return Threshold(wanted, score, bound, share_of(above), float(kept), _held_out(pairs, wanted))

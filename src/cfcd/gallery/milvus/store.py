@@ -219,6 +219,13 @@ class MilvusStore(BulkReads):
         """Have the server choose items, see `milvus_selection.look_up`."""
         return look_up(self.client, self.collection, condition, ids, labels)
 
+    def shared_pictures(self) -> int:
+        """Count the pictures, or boxes of one, that items of several sources show."""
+        sources: dict[tuple[str, object], set[str]] = {}
+        for stored in self.items():
+            sources.setdefault((str(stored.item.path), stored.item.box), set()).add(stored.source)
+        return sum(len(found) > 1 for found in sources.values())
+
     def label_count(self) -> int:
         """Count distinct labels, by looking at all."""
         pages = self.client.walk(self.collection, 'label != ""', ["number", "label"])

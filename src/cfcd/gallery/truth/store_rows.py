@@ -102,6 +102,14 @@ class StoreRows(BulkReads):
             self._connection.execute("SELECT source, count(*) FROM items GROUP BY source ORDER BY source")
         )
 
+    def shared_pictures(self) -> int:
+        """Count the pictures, or boxes of one, that items of several sources show."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM items GROUP BY path, x_1, y_1, x_2, y_2 "
+            "HAVING count(DISTINCT source) > 1)"
+        ).fetchone()
+        return int(row[0])
+
     def label_count(self) -> int:
         """Count distinct labels."""
         return int(self._connection.execute("SELECT count(DISTINCT label) FROM items").fetchone()[0])
