@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="the light install has no torch")
 from cfcd.errors import MissingExtra, ModelError  # noqa: E402
 from cfcd.model import create, extras, find_model  # noqa: E402
 from cfcd.model.create import create_model  # noqa: E402
+from tests.model.made import saved_elsewhere  # noqa: E402
 
 
 def test_lite0_has_its_published_weights():
@@ -157,7 +158,7 @@ def test_the_command_writes_a_model_and_says_that_it_is_untrained(tmp_path):
 def test_the_command_prints_where_weights_come_from(tmp_path, monkeypatch, capsys):
     from cfcd.cli.create import create as command
 
-    monkeypatch.setattr(create, "save_model", lambda *_args, **_options: find_model("imagenet-lite0"))
+    monkeypatch.setattr(create, "save_model", saved_elsewhere)
     command(tmp_path / "x", weights="random", dim=8)
     lines = capsys.readouterr().out.splitlines()
     assert "imagenet-lite0@" in lines[0]

@@ -9,9 +9,10 @@ safetensors = pytest.importorskip("safetensors.torch", reason="the light install
 from torch import nn  # noqa: E402
 
 from cfcd.errors import ModelError  # noqa: E402
-from cfcd.model import backbones, find_model  # noqa: E402
+from cfcd.model import backbones  # noqa: E402
 from cfcd.model.create import create_model  # noqa: E402
 from cfcd.model.foreign import load_resnet, torchvision_name  # noqa: E402
+from tests.model.made import saved_elsewhere  # noqa: E402
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -177,7 +178,7 @@ def test_the_command_takes_a_file(reference, tmp_path, monkeypatch, capsys):
     torch.save(reference.state_dict(), tmp_path / "a.pth")
     saved = []
     monkeypatch.setattr(
-        create, "save_model", lambda net, *_a, **_o: saved.append(net) or find_model("imagenet-lite0")
+        create, "save_model", lambda net, *_, **facts: saved.append(net) or saved_elsewhere(net, **facts)
     )
     command(tmp_path / "x", backbone="resnet50", weights=str(tmp_path / "a.pth"))
     weight = saved[0].backbone.model.embedder.embedder.convolution.weight

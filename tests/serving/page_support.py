@@ -23,6 +23,7 @@ import pytest
 from cfcd.catalog import read_catalog
 from cfcd.demo.collection import build_collection
 from cfcd.encoding import load_model
+from cfcd.errors import MissingExtra
 from cfcd.gallery import Gallery, calibrate
 
 Page = Any
@@ -62,6 +63,8 @@ def make_gallery(root: Path) -> None:
     """
     photos = root / "photos"
     build_collection(photos, views=3, size=320)
+    if not (photos / "cathedral").is_dir():
+        raise MissingExtra("The package perception is not installed.", "scripts/test brings its photographs.")
     (photos / "coffee_cup" / "view_02.jpg").rename(photos / "coffee_cup" / f"{SCRIPT}.jpg")
     files = sorted(photos.rglob("*.jpg"))
     lines = ["path,label,kind,year,note"]
