@@ -147,7 +147,7 @@ def test_calibrate(here: Cli, gallery: Path, tmp_path: Path) -> None:
     result = here("calibrate", gallery, "--leave-one-out", "--precision", "0.9", "--out", tmp_path / "report")
     assert "280 queries of 70 objects" in result.stdout
     assert "match from 0." in result.stdout
-    assert "on objects that did not choose it" in result.stdout
+    assert "on objects left out of that choice" in result.stdout
     page = (tmp_path / "report" / "calibration.html").read_text()
     assert page.count('<svg class="plot"') == 2
     assert here("search", gallery, "--id", "item0").stdout.splitlines()[0].split()[2] == "match"

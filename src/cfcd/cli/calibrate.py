@@ -102,7 +102,7 @@ def _threshold_lines(name: str, found: Threshold) -> list[str]:
     if held is not None and held.above.hits:
         share = held.above
         lines.append(
-            f"  on objects that did not choose it: {100 * share.precision:.1f} % right "
+            f"  on objects left out of that choice: {100 * share.precision:.1f} % right "
             f"(95 %: {100 * share.low:.1f} to {100 * share.high:.1f}), "
             f"{100 * held.kept:.1f} % of all right hits"
         )
