@@ -197,14 +197,14 @@ def test_a_box_is_drawn_with_keys_and_with_a_finger(visit: Open, folder: Path) -
             }
             touch.send("Input.dispatchTouchEvent", {"type": step, "touchPoints": [at] if part else []})
 
-    page.tap("#select-part")
+    page.click("#select-part")
     swipe()
     until(page, "location.hash.includes('box')")
     expected = [0.3 * width, 0.3 * height, 0.8 * width, 0.8 * height]
     assert hash_box(page) == pytest.approx(expected, abs=6)
     page.wait_for_selector("#hits[aria-busy=false] .score")
     keep(page, "box-phone")
-    page.tap("#whole")
+    page.click("#whole")  # a tap that a busy machine makes long is none
     until(page, "!location.hash.includes('box')")
     swipe()  # was not asked for: it is the browser's, to scroll
     assert page.locator(".box").is_hidden()
@@ -319,18 +319,18 @@ def test_a_phone_needs_no_sideways_scroll(visit: Open, folder: Path) -> None:
     assert overflow(page) == 0
     keep(page, "start-phone")
     search(page, folder / "photos" / "coffee_cup" / "view_01.jpg")
-    page.tap("#build")
+    page.click("#build")
     assert overflow(page) == 0
     keep(page, "results-phone")
-    page.tap("#hits a >> nth=1")
+    page.click("#hits a >> nth=1")
     page.wait_for_selector("#pair[aria-busy=false]")
     assert overflow(page) == 0
     assert (
         page.evaluate("((one) => one.scrollWidth - one.clientWidth)(document.querySelector('#detail'))") == 0
     )
     keep(page, "explanation-phone")
-    page.tap("#shut")
-    page.tap("#show-about")
+    page.click("#shut")
+    page.click("#show-about")
     assert overflow(page) == 0
 
 

@@ -106,8 +106,8 @@ def serve(
             if not is_loopback(host):
                 note(f"warning: everyone who reaches port {opened.getsockname()[1]} can search the gallery")
             _log()
-            print(f"serving {gallery} at {url_of(opened, host)}", flush=True)  # noqa: T201
-            run(make_app(service, settings), opened, settings)
+            said = f"serving {gallery} at {url_of(opened, host)}"
+            run(make_app(service, settings), opened, settings, lambda: print(said, flush=True))  # noqa: T201
             note("stopped")
         finally:
             service.close()

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI
@@ -63,6 +63,14 @@ def url_of(opened: socket.socket, host: str) -> str:
 class Server(uvicorn.Server):
     """Stop at SIGINT and SIGTERM, and return: uvicorn's own raises the signal again once it has stopped."""
 
+    started_up: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer, and say so: from here on the signals are taken."""
+        await super().startup(sockets)
+        if self.started_up is not None:
+            self.started_up()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take the signals during the block."""
@@ -85,13 +93,16 @@ def make_server(app: FastAPI, settings: Settings) -> Server:
     return Server(uvicorn.Config(app, **uvicorn_options(settings)))
 
 
-def run(app: FastAPI, opened: socket.socket, settings: Settings) -> None:
+def run(app: FastAPI, opened: socket.socket, settings: Settings, started: Callable[[], None]) -> None:
     """Answer requests until SIGINT or SIGTERM; what is in work has three seconds then.
 
     Args:
         app: What answers.
         opened: The socket from `listen`; closed at the end.
         settings: The limits of connections.
+        started: Called once requests are answered.
     """
+    server = make_server(app, settings)
+    server.started_up = started
     with opened:
-        make_server(app, settings).run(sockets=[opened])
+        server.run(sockets=[opened])
